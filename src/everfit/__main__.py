@@ -1,0 +1,5 @@
+"""`python -m everfit` is `everfit`."""
+
+from everfit.cli import main
+
+main()
