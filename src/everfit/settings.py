@@ -1,0 +1,113 @@
+"""Where things are: from the environment, with defaults inside the project's folder.
+
+Takes environment variables; gives frozen settings; never holds what is wanted (that is the spec) nor a secret in a
+file.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from everfit.errors import UsageError
+from everfit.units import parse_duration
+
+SPEC_FILE = "everfit.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where things are for one project folder."""
+
+    project: Path
+    state: Path  # EVERFIT_STATE: journal, lake, ledger, models and runs
+    database: str  # EVERFIT_DATABASE_URL: the ledger; sqlite:/// or postgresql+psycopg://
+    lake: str  # EVERFIT_LAKE: a folder or an object store's URL
+    mlflow: str  # EVERFIT_MLFLOW_URI: tracking and registry
+    host: str  # EVERFIT_HOST
+    port: int  # EVERFIT_PORT; 0: any free one
+    lease: timedelta  # EVERFIT_LEASE: how long a worker may be silent before another takes over
+    log: str  # EVERFIT_LOG: debug, info, warning, error
+    held_log: bool  # EVERFIT_PREDICTION_LOG=held: answers wait until the prediction is durable
+    lake_options: Mapping[str, str] = field(default_factory=dict)  # EVERFIT_LAKE_*: keys of the object store
+
+    @property
+    def spec(self) -> Path:
+        """The spec file."""
+        return self.project / SPEC_FILE
+
+    @property
+    def journal(self) -> Path:
+        """The journal of this machine's server."""
+        return self.state / "journal.db"
+
+    @property
+    def serving(self) -> Path:
+        """Published models and routing."""
+        return self.state / "serving"
+
+    @property
+    def runs(self) -> Path:
+        """Folders of training runs: rows, log and model of each."""
+        return self.state / "runs"
+
+    @property
+    def clock_file(self) -> Path:
+        """The model's time and what is settled, for those who replay."""
+        return self.state / "clock.json"
+
+
+def settings_for(project: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a project folder.
+
+    >>> settings_for(Path("p"), {}).journal.as_posix().endswith("p/.everfit/journal.db")
+    True
+
+    Raises:
+        UsageError: a variable cannot be read; the text names it.
+    """
+    project = project.resolve()
+    state = Path(environ.get("EVERFIT_STATE", project / ".everfit"))
+    prefix = "EVERFIT_LAKE_"
+    return Settings(
+        project=project,
+        state=state,
+        database=environ.get("EVERFIT_DATABASE_URL", f"sqlite:///{state / 'ledger.db'}"),
+        lake=environ.get("EVERFIT_LAKE", str(state / "lake")),
+        mlflow=environ.get("EVERFIT_MLFLOW_URI", f"sqlite:///{state / 'mlflow.db'}"),
+        host=environ.get("EVERFIT_HOST", "127.0.0.1"),
+        port=_whole(environ, "EVERFIT_PORT", 8080),
+        lease=_lasting(environ, "EVERFIT_LEASE", "30s"),
+        log=environ.get("EVERFIT_LOG", "info"),
+        held_log=environ.get("EVERFIT_PREDICTION_LOG", "async") == "held",
+        lake_options={key.removeprefix(prefix): value for key, value in environ.items() if key.startswith(prefix)},
+    )
+
+
+def whoami() -> str:
+    """The person at this machine, as the ledger writes them."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "somebody"
+    return f"{name}@{platform.node()}"
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return int(environ.get(name, default))
+    except ValueError:
+        raise UsageError(f"{name}={environ[name]!r} is not a whole number") from None
+
+
+def _lasting(environ: Mapping[str, str], name: str, default: str) -> timedelta:
+    try:
+        lasting: timedelta = parse_duration(environ.get(name, default))
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+    return lasting
