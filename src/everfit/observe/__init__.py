@@ -1,0 +1,1 @@
+"""Which rows count, and what is known about them."""
