@@ -1,0 +1,1 @@
+"""How unlike is now."""

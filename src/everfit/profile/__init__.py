@@ -1,0 +1,1 @@
+"""The mergeable portrait of a window."""
