@@ -1,0 +1,74 @@
+"""What is to be done, with the reasons and the facts they rest on.
+
+Takes nothing; gives the union `Decision`; never acts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One clause for the machine beside one sentence for the person."""
+
+    trigger: str  # the trigger's name, or the limit's: "cool_down", "budget", "first_champion"
+    value: float | None  # what was read
+    limit: float | None  # the line it was held against
+    said: str
+    evidence: str  # key of the fact: the same evidence never causes two runs
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing now."""
+
+    because: tuple[Reason, ...]
+    kind: Literal["wait"] = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrain:
+    """Start a training run."""
+
+    because: tuple[Reason, ...]
+    kind: Literal["retrain"] = "retrain"
+
+
+@dataclass(frozen=True, slots=True)
+class AskHuman:
+    """A training run is due, and the spec wants a person's word first."""
+
+    question: str  # key to approve or reject
+    because: tuple[Reason, ...]
+    kind: Literal["ask_human"] = "ask_human"
+
+
+@dataclass(frozen=True, slots=True)
+class FixData:
+    """The rows are broken. Retraining is blocked until they are mended; the columns are named."""
+
+    columns: tuple[str, ...]
+    because: tuple[Reason, ...]
+    kind: Literal["fix_data"] = "fix_data"
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Go back to the previous champion."""
+
+    because: tuple[Reason, ...]
+    kind: Literal["roll_back"] = "roll_back"
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Let a kept model serve again, without training."""
+
+    candidate: str
+    because: tuple[Reason, ...]
+    kind: Literal["recall"] = "recall"
+
+
+Decision = Wait | Retrain | AskHuman | FixData | RollBack | Recall
