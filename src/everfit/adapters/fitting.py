@@ -1,0 +1,235 @@
+"""What the training child does: call the user's trainer and save its model, or score rows with a saved one.
+
+Takes a task file; gives `result.json` beside it, and a model's folder or a Parquet file of scores; never
+decides whether the model is any good, only that it can predict.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+import random
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+from everfit.adapters.frames import Framing, Meta, categories_in, features_in, natural
+from everfit.adapters.models import load, write_model
+from everfit.adapters.scores import Floats
+from everfit.clock import ticks
+from everfit.errors import EverfitError, ModelUnusable, TrainingFailed
+
+BUILT_IN = {"everfit:gradient_boosting": "everfit.adapters.boosting"}
+CHECKED_ROWS = 200  # so many rows are predicted before a model counts as one
+SLAB = 100_000  # rows scored at a time, so that memory does not grow with the rows
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the child is told: the fields of `ports.Job`, and what to do."""
+
+    verb: str  # "train" or "score"
+    folder: str
+    project: str
+    trainer: str
+    parameters: Mapping[str, Any]
+    seed: int
+    task: str
+    target: str
+    features: list[str]
+    categories: list[str]
+    classes: list[str]
+    positive: str | None = None
+    model: str = ""  # score: the model's folder
+    rows: str = ""  # score: the Parquet file
+    timed_rows: int = 0  # score: so many rows are also scored one by one, and timed
+
+
+def work(file: Path) -> int:
+    """Do what a task file says and write `result.json` beside it; the exit code: 0 done, 1 not."""
+    told = Task(**json.loads(file.read_text()))
+    result: dict[str, Any]
+    try:
+        result = {"ok": True, **(train(told) if told.verb == "train" else score(told))}
+    except EverfitError as error:
+        traceback.print_exc()
+        result = {"ok": False, "said": str(error)}
+    except BaseException as error:  # the user's code may raise anything, SystemExit and MemoryError too
+        traceback.print_exc()
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        result = {"ok": False, "full": full, "said": _last_line(error, told)}
+    (file.parent / "result.json").write_text(json.dumps(result))
+    return 0 if result["ok"] else 1
+
+
+def train(told: Task) -> dict[str, Any]:
+    """Call the trainer with `train.parquet`, save what it returns, and see that the saved copy predicts."""
+    folder = Path(told.folder)
+    rows = pl.read_parquet(folder / "train.parquet")
+    features = rows.select(
+        pl.col(name).cast(pl.String) if name in told.categories else pl.col(name) for name in told.features
+    )
+    fit = find_trainer(told.trainer, Path(told.project))
+    meta = Meta(
+        task=told.task,
+        features=features_in(features),
+        classes=tuple(told.classes),
+        positive=told.positive if told.positive is not None else (told.classes[-1] if told.classes else None),
+        frame="polars" if takes_polars(fit) else "pandas",
+    )
+    random.seed(told.seed)
+    np.random.seed(told.seed % 2**32)  # the user's code reads it
+    frame = _with_target(Framing(meta, categories_in(features, meta.features)).build(features), rows, told)
+    model = fit(frame, **arguments_for(fit, told))
+    if model is None:
+        raise TrainingFailed(f"{told.trainer} returned nothing; it must return a model that can predict")
+    meta = write_model(model, folder / "model", meta, features)
+    _check(folder, features)
+    return {"format": meta.format}
+
+
+def score(told: Task) -> dict[str, Any]:
+    """Score a Parquet file with a saved model into `scores.parquet`."""
+    predictor = load(Path(told.model))
+    names = [column.name for column in predictor.meta.features]
+    rows = pl.read_parquet(told.rows)
+    there = rows.select(name for name in names if name in rows.columns)
+    slabs = [predictor.score(there[start : start + SLAB]) for start in range(0, rows.height, SLAB)]
+    scores = np.concatenate(slabs) if slabs else predictor.score(there)
+    timed: list[float | None] = [None] * rows.height
+    for row in range(min(told.timed_rows, rows.height)):
+        since = ticks()
+        predictor.score(there[row : row + 1])
+        timed[row] = 1000 * (ticks() - since)
+    answered = pl.DataFrame(
+        {
+            "_score": pl.Series(scores.tolist(), dtype=pl.List(pl.Float64)),
+            "_prediction": pl.Series(_predicted(scores, predictor.meta), dtype=pl.String),
+            "_latency_ms": pl.Series(timed, dtype=pl.Float64),
+        }
+    )
+    answered.write_parquet(Path(told.folder) / "scores.parquet")
+    return {}
+
+
+def find_trainer(trainer: str, project: Path) -> Callable[..., Any]:
+    """Import `module:function`, from the project's folder first.
+
+    Raises:
+        TrainingFailed: there is no such module or function.
+    """
+    module_name, name = trainer.split(":")
+    sys.path.insert(0, str(project))
+    sys.dont_write_bytecode = True  # the project's folder is the user's: nothing is left in it
+    try:
+        module = import_module(BUILT_IN.get(trainer, module_name))
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        raise TrainingFailed(
+            f"train.with: there is no module {module_name!r} in {project}; write it to {module_name}.py there"
+        ) from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        near = get_close_matches(name, [each for each in vars(module) if not each.startswith("_")], n=1)
+        remedy = f"; did you mean {near[0]!r}?" if near else ""
+        raise TrainingFailed(f"train.with: module {module_name!r} has no function {name!r}{remedy}")
+    return found  # type: ignore[no-any-return]  # callable() tells mypy nothing of what it returns
+
+
+def takes_polars(fit: Callable[..., Any]) -> bool:
+    """Whether the function's first parameter is annotated as a polars frame.
+
+    >>> def fit(frame: pl.DataFrame) -> None: ...
+    >>> takes_polars(fit), takes_polars(lambda frame: frame)
+    (True, False)
+    """
+    first = next(iter(inspect.signature(fit).parameters.values()), None)
+    wanted = first.annotation if first else None
+    return wanted is pl.DataFrame or str(wanted).strip("'\"") in {"pl.DataFrame", "polars.DataFrame"}
+
+
+def arguments_for(fit: Callable[..., Any], told: Task) -> dict[str, Any]:
+    """Keyword arguments: `target`, `seed`, `task` where the function names them, and the spec's parameters.
+
+    Raises:
+        TrainingFailed: the function does not take a parameter, or wants one that nobody gives.
+    """
+    named = inspect.signature(fit).parameters
+    rest = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in named.values())
+    unknown = [name for name in told.parameters if name not in named and not rest]
+    if unknown:
+        near = get_close_matches(unknown[0], list(named), n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(list(named)[1:]) or 'no parameters'}"
+        raise TrainingFailed(f"train.parameters: {told.trainer} does not take {unknown[0]!r}; {remedy}")
+    offered = {"target": told.target, "seed": told.seed, "task": told.task}
+    given = {name: value for name, value in offered.items() if name in named} | dict(told.parameters)
+    try:
+        inspect.signature(fit).bind(None, **given)
+    except TypeError as error:
+        raise TrainingFailed(
+            f"{told.trainer} cannot be called with a frame and {', '.join(given)}: {error}; what "
+            "it needs besides target, seed and task stands in train.parameters"
+        ) from error
+    return given
+
+
+def _with_target(frame: pd.DataFrame | pl.DataFrame, rows: pl.DataFrame, told: Task) -> pd.DataFrame | pl.DataFrame:
+    """Add the target under its own name and as its natural value."""
+    told_as = rows[told.target]
+    if told_as.null_count():
+        raise TrainingFailed(f"{told_as.null_count()} training rows have no {told.target!r}")
+    values: pl.Series
+    if told.task == "regression":
+        values = told_as.cast(pl.Float64)
+    else:
+        text = told_as.cast(pl.String)
+        classes = sorted({*told.classes, *text.unique()})
+        values = pl.Series(told.target, text.replace_strict(dict(zip(classes, natural(classes), strict=True))))
+    if isinstance(frame, pl.DataFrame):
+        return frame.with_columns(values.alias(told.target))
+    return frame.assign(**{told.target: values.to_numpy()})
+
+
+def _check(folder: Path, features: pl.DataFrame) -> None:
+    """Let the saved copy predict rows that it has not seen.
+
+    Raises:
+        ModelUnusable: it cannot, or what it says are not probabilities.
+    """
+    held_out = folder / "holdout.parquet"
+    rows = pl.read_parquet(held_out, n_rows=CHECKED_ROWS) if held_out.exists() else features.head(CHECKED_ROWS)
+    predictor = load(folder / "model")
+    scores = predictor.score(rows if rows.height else features.head(CHECKED_ROWS))
+    if predictor.meta.task == "regression":
+        return
+    off = np.abs(scores.sum(axis=1) - 1)
+    if off.max() > 1e-3 or scores.min() < -1e-9:
+        raise ModelUnusable(
+            f"the model's scores are no probabilities: a row's are {scores[off.argmax()].tolist()}; "
+            "predict_proba must give a column per class, from 0 to 1, with rows that add up to 1"
+        )
+
+
+def _predicted(scores: Floats, meta: Meta) -> list[str | None]:
+    if meta.task == "regression":
+        return [None] * len(scores)
+    return [meta.classes[place] for place in scores.argmax(axis=1)]
+
+
+def _last_line(error: BaseException, told: Task) -> str:
+    """The last line of a traceback with the place in the user's code where it came from."""
+    what = traceback.format_exception_only(error)[-1].strip()
+    places = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.startswith(told.project)]
+    where = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
+    return f"{what}{where}"

@@ -1,0 +1,1 @@
+"""Prove better, or say unproven."""

@@ -1,0 +1,1 @@
+"""By small reversible steps, and back."""
