@@ -1,0 +1,1 @@
+"""The model server: it answers, it logs every answer, and it takes rows in."""

@@ -1,0 +1,184 @@
+"""Rows from the bodies of requests.
+
+Takes bytes or parsed JSON; gives frames with one type a column; never echoes a value in an error, and never
+turns a value that it cannot hold into a null.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+import polars as pl
+import pyarrow as pa
+
+from everfit.errors import Refused
+
+ARROW = "application/vnd.apache.arrow.stream"
+PLAIN = frozenset({str, int, float, bool})
+SCORES = "_score"  # the one field that may hold lists: a probability for each class
+
+
+def read_json(body: bytes) -> Any:
+    """Parse JSON; NaN and Infinity, which Python clients write, are read too.
+
+    Raises:
+        Refused: it is not JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" in body or b"Infinity" in body:
+            return _read_lax_json(body)
+        # `msg` says what and where; it does not quote the body.
+        raise Refused(f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+
+
+def column(name: str, values: Sequence[Any]) -> pl.Series:
+    """One column of JSON values. Values of several types become text, so that each row is judged by itself.
+
+    >>> column("price", [1, None, 2.5]).to_list(), column("price", [1, "two"]).to_list()
+    ([1.0, None, 2.5], ['1', 'two'])
+
+    Raises:
+        Refused: a value is a list or an object.
+    """
+    types = {type(value) for value in values if value is not None}
+    if name == SCORES and types == {list}:
+        return _scores(values)
+    if not types <= PLAIN:
+        raise Refused(f"field {name!r} holds lists or objects; send one plain value a row")
+    try:
+        if types == {int, float}:
+            return pl.Series(name, [None if value is None else float(value) for value in values])
+        if len(types) < 2 and not (types == {int} and _beyond(values)):
+            return pl.Series(name, values)
+        return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+    except OverflowError:
+        raise Refused(f"field {name!r} holds a whole number that is too large") from None
+    except UnicodeEncodeError:
+        raise Refused(f"field {name!r} holds text that is not valid Unicode") from None
+
+
+def from_records(records: Any) -> pl.DataFrame:
+    """Rows from a list of objects; a key that an object lacks is null there.
+
+    >>> from_records([{"a": 1}, {"a": 2, "b": "x"}]).to_dicts()
+    [{'a': 1, 'b': None}, {'a': 2, 'b': 'x'}]
+
+    Raises:
+        Refused: it is not a list of objects.
+    """
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise Refused("rows must be a list of objects, one object a row: [{...}, {...}]")
+    names = dict.fromkeys(name for record in records for name in record)
+    return pl.DataFrame([column(name, [record.get(name) for record in records]) for name in names])
+
+
+def from_lists(names: Sequence[str], rows: Any) -> pl.DataFrame:
+    """Rows from lists of values in the order of `names`.
+
+    >>> from_lists(["a", "b"], [[1, "x"]]).to_dicts()
+    [{'a': 1, 'b': 'x'}]
+
+    Raises:
+        Refused: a row has another number of values, or a name comes twice.
+    """
+    _once(names)
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise Refused("rows must be a list of lists, one list a row: [[...], [...]]")
+    for place, row in enumerate(rows):
+        if len(row) != len(names):
+            raise Refused(f"row {place} has {len(row)} values for {len(names)} columns; send one for each")
+    return from_columns({name: [row[place] for row in rows] for place, name in enumerate(names)})
+
+
+def from_columns(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+    """Rows from columns of equal length.
+
+    >>> from_columns({"a": [1, 2]}).height
+    2
+
+    Raises:
+        Refused: the lengths differ.
+    """
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name!r} has {length}" for name, length in list(lengths.items())[:4])
+        raise Refused(f"columns differ in length: {told}; send as many values for each")
+    return pl.DataFrame([column(name, values) for name, values in columns.items()])
+
+
+def from_arrow(body: bytes) -> pl.DataFrame:
+    """Rows from an Arrow IPC stream.
+
+    Raises:
+        Refused: it is not one, or it is damaged.
+    """
+    try:
+        with pa.ipc.open_stream(pa.BufferReader(body)) as stream:
+            table = stream.read_all()
+        table.validate(full=True)  # a damaged stream must be found here and not inside a kernel
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Refused(
+            f"the body is not a whole Arrow IPC stream ({type(error).__name__}); send one of {ARROW}"
+        ) from None
+    _once(table.column_names)
+    frame = pl.DataFrame(pl.from_arrow(table))
+    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
+def from_csv(body: bytes) -> pl.DataFrame:
+    """Rows from CSV with a header. Every value is text, so that `007` stays as it is; empty is null.
+
+    >>> from_csv(b"a,b\\n007,\\n").to_dicts()
+    [{'a': '007', 'b': None}]
+
+    Raises:
+        Refused: it is not CSV.
+    """
+    header = body.split(b"\n", 1)[0].decode("utf-8", errors="replace")
+    _once([name.strip().strip('"') for name in header.split(",")])
+    try:
+        return pl.read_csv(io.BytesIO(body), infer_schema=False)
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise Refused(f"the body is not CSV with a header line ({type(error).__name__})") from None
+
+
+def _once(names: Iterable[Any]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if not isinstance(name, str):
+            raise Refused("columns must be names; send each as text")
+        if name in seen:
+            raise Refused(f"field {name!r} comes twice; send each column once")
+        seen.add(name)
+
+
+def _read_lax_json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused("the body is not JSON") from None
+
+
+def _scores(values: Sequence[Any]) -> pl.Series:
+    numbers = {type(number) for value in values if value is not None for number in value}
+    if not numbers <= {int, float}:
+        raise Refused(f"field {SCORES!r} must hold a number, or a list of numbers, a row")
+    lists = [None if value is None else [float(number) for number in value] for value in values]
+    return pl.Series(SCORES, lists, dtype=pl.List(pl.Float64))
+
+
+def _beyond(values: Sequence[Any]) -> bool:
+    # Whole numbers of more than 64 bits: text keeps every digit, and ids are text anyhow.
+    return any(value is not None and not -(2**63) <= value < 2**63 for value in values)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,48 @@
+"""What a model server is told before it starts.
+
+Takes nothing; gives the frozen `Serving`; never reads the world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from everfit.clock import Clock
+from everfit.observe.intake import Rules
+from everfit.ports import Journal, Predictor
+
+
+class LogMode(StrEnum):
+    """Whether an answer waits until its prediction is safe on disk."""
+
+    ASYNC = "async"  # it does not; a kill may lose the last moments of the prediction log, never an intake row
+    HELD = "held"  # it does, and says the journal's number
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One model's server."""
+
+    model: str
+    task: str
+    rules: Rules
+    gateway: Path  # the gateway's root folder
+    journal: Journal
+    loader: Callable[[Path], Predictor]
+    clock: Clock
+    clock_file: Path  # what the control process says of its time and of the rows that it has settled
+    log: LogMode = LogMode.ASYNC
+    replay: bool = False  # the events' clock rules: no event can be in the future
+
+    @property
+    def home(self) -> Path:
+        """The model's folder in the gateway."""
+        return self.gateway / self.model
+
+    def limit(self) -> datetime | None:
+        """The moment that events must not lie beyond; None in a replay."""
+        return None if self.replay else self.clock.now()

@@ -1,0 +1,171 @@
+"""Which model answers: swaps, ways back, and models that cannot be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from everfit.adapters.gateway import FolderGateway
+from everfit.ports import Predictor
+from everfit.serve.counts import Counts
+from everfit.serve.model import load_published
+from everfit.serve.routing import Live
+from tests.unit.serve.fakes import MODEL, Line, candidate, release, write_folder
+
+
+class Loads:
+    """A loader that remembers what it loaded."""
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+
+    def __call__(self, folder: Path) -> Predictor:
+        self.folders.append(folder.name)
+        return Line(folder)
+
+
+@pytest.fixture
+def loads() -> Loads:
+    return Loads()
+
+
+@pytest.fixture
+def live(tmp_path: Path, loads: Loads) -> Live:
+    return Live(tmp_path / "serving" / MODEL, loads, Counts(MODEL), port=8123)
+
+
+def told(live: Live) -> dict[str, object]:
+    return dict(json.loads(live.file.read_bytes()))
+
+
+def test_before_anything_is_pointed_nothing_answers(live: Live) -> None:
+    live.look()
+    assert live.current is None
+    assert told(live)["key"] is None
+
+
+def test_a_new_route_is_followed_and_confirmed(tmp_path: Path, live: Live) -> None:
+    route = release(tmp_path, 1)
+    live.look()
+    assert live.current is not None
+    assert live.current.route == route
+    assert {key: told(live)[key] for key in ("pid", "port", "candidate", "version", "key", "error")} == {
+        "pid": os.getpid(),
+        "port": 8123,
+        "candidate": route.candidate,
+        "version": 1,
+        "key": "cause-1",
+        "error": None,
+    }
+    assert FolderGateway(tmp_path / "serving").confirmed(MODEL)
+
+
+def test_the_way_back_loads_nothing(tmp_path: Path, live: Live, loads: Loads) -> None:
+    first = release(tmp_path, 1)
+    live.look()
+    second = release(tmp_path, 2, limit=1.0)
+    live.look()
+    release(tmp_path, 1, key="back")
+    live.look()
+    assert live.current is not None
+    assert (live.current.route.candidate, live.current.route.key) == (first.candidate, "back")
+    assert loads.folders == [first.candidate, second.candidate]
+
+
+def test_after_a_restart_the_way_back_is_warm_again(tmp_path: Path, live: Live, loads: Loads) -> None:
+    first, second = release(tmp_path, 1), release(tmp_path, 2)
+    live.look()
+    assert loads.folders == [second.candidate, first.candidate]
+
+
+def test_only_the_live_model_and_the_one_before_stay_in_memory(tmp_path: Path, live: Live, loads: Loads) -> None:
+    for version in (1, 2, 3):
+        release(tmp_path, version)
+        live.look()
+    release(tmp_path, 1, key="again")
+    live.look()
+    assert loads.folders.count(candidate("model-1").id) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"classes": []}, "fewer than two classes", id="its description is nonsense"),
+        pytest.param({"features": [{"name": "x", "kind": "number"}]}, "cannot score", id="it cannot score"),
+        pytest.param({"classes": ["a", "b", "c"]}, "shape", id="its scores have another shape"),
+    ],
+)
+def test_a_broken_model_leaves_the_old_one_serving(
+    tmp_path: Path, live: Live, changes: dict[str, Any], said: str
+) -> None:
+    old = release(tmp_path, 1)
+    live.look()
+    release(tmp_path, 2, **changes)
+    live.look()
+    assert live.current is not None
+    assert live.current.route == old
+    assert said in str(told(live)["error"])
+    assert not FolderGateway(tmp_path / "serving").confirmed(MODEL)
+    release(tmp_path, 1, key="back")
+    live.look()
+    assert told(live)["error"] is None
+    assert FolderGateway(tmp_path / "serving").confirmed(MODEL)
+
+
+def test_a_model_whose_files_are_gone_leaves_the_old_one_serving(tmp_path: Path, live: Live) -> None:
+    old = release(tmp_path, 1)
+    live.look()
+    new = release(tmp_path, 2)
+    shutil.rmtree(tmp_path / "serving" / MODEL / new.candidate)
+    live.look()
+    assert live.current is not None
+    assert live.current.route == old
+
+
+def test_a_broken_route_leaves_the_old_model_serving(tmp_path: Path, live: Live) -> None:
+    old = release(tmp_path, 1)
+    live.look()
+    (tmp_path / "serving" / MODEL / "routing.json").write_text("{")
+    live.look()
+    assert live.current is not None
+    assert live.current.route == old
+    assert "cannot be read as a route" in str(told(live)["error"])
+
+
+def test_what_ends_takes_itself_off_the_list(live: Live) -> None:
+    live.start()
+    live.stop()
+    assert not live.file.exists()
+
+
+class Fussy:
+    """A user's model that takes no nulls."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def score(self, rows: pl.DataFrame) -> np.ndarray:
+        self.asked.append(rows["distance"].to_list()[0])
+        if rows["distance"].null_count():
+            raise ValueError("no nulls, please")
+        return np.array([[0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        pytest.param({}, [None, 0.0], id="without a sample: nulls, then plain values"),
+        pytest.param({"sample": {"distance": 4, "carrier": "UA", "night": True}}, [4.0], id="with its sample"),
+    ],
+)
+def test_a_model_is_warmed_before_it_answers(tmp_path: Path, changes: dict[str, object], asked: list[object]) -> None:
+    fussy = Fussy()
+    load_published(write_folder(tmp_path / "m", 0.0, **changes), lambda _: fussy)
+    assert fussy.asked == asked
