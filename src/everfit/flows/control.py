@@ -1,0 +1,154 @@
+"""The control loop: rows come in, time passes, what is due is done.
+
+Takes the watch, the mover and the clock; gives ticks; never trains. Live, time is the wall's and runs on. In a replay
+the events' watermark is the time, and it stands still while a run is under way, so that history goes as it would have
+gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from everfit.clock import BEGINNING, ticks
+from everfit.errors import Conflict
+from everfit.flows.collect import Collected, Collecting, collect
+from everfit.flows.watch import Watch
+from everfit.observe.intake import Rules
+from everfit.ports import Journal, Lake, Notes
+
+LOOK_AGAIN = 15.0  # seconds after which the policy is asked again although nothing came
+GATHER = 2.0  # seconds for which rows gather before they are moved: a commit to the lake costs the same for one or many
+
+
+@dataclass(slots=True)
+class Control:
+    """One model's control loop. `tick` is called again and again by whoever holds the control lease."""
+
+    watch: Watch
+    journal: Journal
+    lake: Lake
+    notes: Notes
+    rules: Rules
+    clock_file: Path
+    source: str  # names this machine's journal in the lake
+    bring: Callable[[], int]  # picks up new files into the journal; how many
+    replay: bool
+    _settled: int = 0
+    _busy: bool = False  # a replay waits for a run
+    _collected: float = field(default=-GATHER)
+    _looked: float = field(default=-LOOK_AGAIN)
+    _number: int = -1
+
+    def tick(self) -> bool:
+        """Do what is due now; whether anything was done."""
+        brought = self.bring()
+        if not self._time_to_collect():
+            return bool(brought)
+        try:
+            collected = self._collect()
+            self._collected = ticks()
+            self.watch.catch_up()
+            done = self._replayed(collected) if self.replay else self._lived(collected)
+        except Conflict:
+            return True  # another control wrote first: read again and go on from there
+        return bool(brought) or collected.upto > 0 or done
+
+    # ---- rows --------------------------------------------------------------------------------------------------------
+    def _time_to_collect(self) -> bool:
+        """Rows gather for a while, unless a window is due or somebody waits for what follows from them."""
+        if ticks() >= self._collected + GATHER or self._busy or self._wanted() > self._settled:
+            return True
+        return not self.replay and bool(self.watch.due(self.watch.desk.now()))
+
+    def _wanted(self) -> int:
+        """The journal number that a client waits for (`GET /v1/clock?settle=N`)."""
+        try:
+            return min(int(self.clock_file.with_name("settle").read_text()), self.journal.last())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def _collect(self) -> Collected:
+        standing = self.watch.follower.standing()
+        how = Collecting(self.rules, self.source, self.watch.spec.features)
+        collected = collect(self.journal, self.lake, how, schema=standing.schema, closed_until=standing.closed_until)
+        self._settled = max(self._settled, collected.settled)
+        if not collected.learned or collected.schema is None:
+            return collected
+        self.watch.learn(collected.schema)
+        return self._collect()
+
+    # ---- time --------------------------------------------------------------------------------------------------------
+    def _lived(self, collected: Collected) -> bool:
+        now = self.watch.desk.now()
+        due = self.watch.due(now)
+        for moment in due:
+            self.watch.visit(moment)
+        number = self.watch.follower.standing().number
+        if due or collected.upto or number != self._number or ticks() > self._looked + LOOK_AGAIN:
+            self.watch.decide()
+            self._looked, self._number = ticks(), self.watch.follower.standing().number
+        self._say(now, settled=True)
+        return bool(due)
+
+    def _replayed(self, collected: Collected) -> bool:
+        model = self.watch.spec.model
+        newest = max(collected.newest or BEGINNING, collected.newest_label or BEGINNING)
+        watermark = max(self._marked(f"watermark:{model}"), newest)
+        if newest > BEGINNING:
+            self.notes.mark(f"watermark:{model}", watermark.isoformat())
+        moved = self._busy = False
+        while not self.watch.desk.ledger.due(model, now := self.watch.desk.now()):
+            due = self.watch.due(watermark)
+            wake = self.watch.next_alarm_clock(now, watermark)
+            coming = min([*due, *([wake] if wake else [])], default=None)
+            if coming is None:
+                return self._arrived(now, watermark, came=collected.upto > 0) or moved
+            self.notes.mark(f"now:{model}", max(now, coming.at).isoformat())
+            self.watch.visit(coming)
+            moved = True
+        self._busy = True
+        self._say(self.watch.desk.now(), settled=False)
+        return moved
+
+    def _arrived(self, now: datetime, watermark: datetime, *, came: bool) -> bool:
+        """Nothing is due before the watermark: it is the present."""
+        model = self.watch.spec.model
+        moved = watermark > now
+        if moved:
+            self.notes.mark(f"now:{model}", watermark.isoformat())
+        number = self.watch.follower.standing().number
+        if moved or came or number != self._number:
+            self.watch.decide()
+            self._number = self.watch.follower.standing().number
+        self._busy = bool(self.watch.desk.ledger.due(model, max(now, watermark)))
+        self._say(max(now, watermark), settled=not self._busy)
+        return moved
+
+    def _marked(self, name: str) -> datetime:
+        value = self.notes.marked(name)
+        return datetime.fromisoformat(value) if value else BEGINNING
+
+    def _say(self, now: datetime, *, settled: bool) -> None:
+        """Tell servers and replays what time it is, and up to which journal number everything was done."""
+        content = json.dumps({
+            "now": None if now == BEGINNING else now.isoformat(),
+            "settled": self._settled if settled else min(self._settled, _last_said(self.clock_file)),
+        })  # fmt: skip
+        if self.clock_file.exists() and self.clock_file.read_text() == content:
+            return
+        beside = self.clock_file.with_suffix(f".{os.getpid()}")
+        beside.write_text(content)
+        beside.replace(self.clock_file)
+
+
+def _last_said(file: Path) -> int:
+    try:
+        said: int = json.loads(file.read_text())["settled"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return 0
+    return said

@@ -1,0 +1,169 @@
+"""The watch: a plain idempotent loop over moments. Windows close, labels mature, triggers are asked, runs are begun.
+
+Takes the ports, the spec and the time; gives facts in the ledger; never trains or releases (it begins the runs that
+do). Every fact is keyed by its place in the watch's story: running it twice changes nothing, and after an outage it
+catches up moment by moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from everfit.decide.decision import Decision, Retrain, Wait
+from everfit.decide.options import OnSchedule
+from everfit.decide.policy import Rules, decide, default_triggers
+from everfit.decide.schedule import next_fire
+from everfit.flows.durable import Desk, Follower, begin
+from everfit.flows.measure import Measure
+from everfit.ledger import Decided, Fact, RenewBegan, SchemaLearned, Silence, WindowClosed, WindowMatured
+from everfit.observe.options import Rows
+from everfit.observe.schema import Schema
+from everfit.observe.window import Span, mature_at, next_windows, skip_silence, window_of
+from everfit.ports import Write
+from everfit.spec import Spec
+from everfit.standing import WATCH, Standing, run_of
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Due:
+    """A moment at which something is to be looked at."""
+
+    at: datetime
+    what: str  # "mature" before "window" before "wake": the order at one moment
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The watch of one model."""
+
+    spec: Spec
+    desk: Desk
+    measure: Measure
+    follower: Follower
+
+    # ---- what is due -------------------------------------------------------------------------------------------------
+    def due(self, until: datetime) -> list[Due]:
+        """Every window to close and every window that matured, up to a moment, in the order of time."""
+        standing = self.follower.standing()
+        found = [Due(mature_at(w.span, self.spec.observe), "mature", w.span) for w in standing.immature]
+        found += [Due(span.end + self.spec.observe.late_by, "window", span) for span in self._closing(standing, until)]
+        return sorted(due for due in found if due.at <= until)
+
+    def next_alarm_clock(self, after: datetime, until: datetime) -> Due | None:
+        """The next moment at which a schedule fires or a run wakes."""
+        wakes = [wake for wake in self.desk.ledger.sleepers(self.spec.model).values() if after < wake <= until]
+        fires = [fire for fire in self._fires(after) if fire <= until]
+        return Due(min(wakes + fires), "wake") if wakes or fires else None
+
+    def _fires(self, after: datetime) -> Iterator[datetime]:
+        if after.year < 2:  # before the first event there is no time to schedule in
+            return
+        for trigger in self.spec.triggers:
+            if isinstance(trigger, OnSchedule):
+                yield next_fire(trigger.schedule, trigger.timezone, after)
+
+    def _closing(self, standing: Standing, until: datetime) -> list[Span]:
+        cursor = self._cursor(standing)
+        if cursor is None:
+            return []
+        times = self.measure.times(cursor, until) if isinstance(self.spec.observe.window, Rows) else None
+        return next_windows(self.spec.observe, cursor=cursor, watermark=until, times=times)
+
+    def _cursor(self, standing: Standing) -> datetime | None:
+        """Where the next window begins: the watch begins with the window in which the first champion went live."""
+        if standing.closed_until is not None:
+            return standing.closed_until
+        if not standing.releases:
+            return None
+        first = standing.releases[0][0]
+        return first if isinstance(self.spec.observe.window, Rows) else window_of(first, self.spec.observe).start
+
+    # ---- doing it ----------------------------------------------------------------------------------------------------
+    def learn(self, schema: Schema) -> None:
+        """Freeze the columns."""
+        self._write(SchemaLearned(schema))
+
+    def catch_up(self) -> None:
+        """Decide on a window whose decision a crash prevented."""
+        standing = self.follower.standing()
+        if standing.undecided is not None:
+            self.decide(standing.undecided)
+
+    def visit(self, due: Due) -> None:
+        """Do what a moment asks for, then decide."""
+        standing = self.follower.standing()
+        match due:
+            case Due(what="mature", span=Span() as span):
+                self._write(self._matured(standing, span))
+            case Due(what="window", span=Span() as span):
+                if self._skipped(standing, span):
+                    return
+                self._write(self._closed(standing, span))
+        self.decide(due.span)
+
+    def decide(self, window: Span | None = None) -> Decision:
+        """Ask the policy. Its answer is recorded with every window, and between windows when it says something new."""
+        standing = self.follower.standing()
+        if standing.unstarted is not None:  # a crash came between the decision and the first fact of its run
+            self._start(standing, standing.unstarted)
+            standing = self.follower.standing()
+        past = standing.history
+        if past.champion is None:
+            past = replace(past, labels=self.measure.labelled(self.desk.now()))
+        decision = decide(past, rules_of(self.spec), self.desk.now())
+        if window is not None or not (isinstance(decision, Wait) or _same(standing, decision)):
+            self._write(Decided(decision, window))
+        if isinstance(decision, Retrain):
+            self._start(self.follower.standing(), decision)
+        return decision
+
+    def _closed(self, standing: Standing, span: Span) -> WindowClosed:
+        return self.measure.close(standing, span)
+
+    def _matured(self, standing: Standing, span: Span) -> WindowMatured:
+        return self.measure.mature(standing, span, mature_at(span, self.spec.observe))
+
+    def _skipped(self, standing: Standing, span: Span) -> bool:
+        """Pass over a silence in one step instead of recording every empty window of it."""
+        first = self.measure.first_after(span.start)
+        if first is not None and first < span.end:
+            return False
+        before = standing.history.windows[-1] if standing.history.windows else None
+        if before is None or before.rows > 0:
+            return False  # the first empty window is recorded: missing data is a signal
+        limit = first if first is not None else self.desk.now()
+        end = skip_silence(span.start, limit, self.spec.observe)
+        if end <= span.end:
+            return False
+        self._write(Silence(Span(span.start, end)))
+        return True
+
+    def _start(self, standing: Standing, decision: Retrain) -> None:
+        first = standing.history.champion is None
+        begin(self.desk, self.spec.model, run_of(decision), RenewBegan(decision.because, first))
+
+    def _write(self, fact: Fact) -> None:
+        number = self.follower.standing().watch_step + 1
+        write = Write(self.spec.model, WATCH, number, fact, self.desk.now(), self.desk.worker.name, ends=True)
+        self.desk.ledger.append(write)
+
+
+def rules_of(spec: Spec) -> Rules:
+    """What a spec asks of the policy."""
+    triggers = spec.triggers or default_triggers(spec.primary)
+    return Rules(triggers, spec.decide, spec.primary, spec.train.at_least + spec.judge.at_least)
+
+
+def _same(standing: Standing, decision: Decision) -> bool:
+    """Whether this was the last decision already: a question or a data fault is said once, not at every look."""
+    if not standing.decisions or isinstance(decision, Retrain | Wait):
+        return False
+    last = standing.decisions[-1][2]
+    return type(last) is type(decision) and _evidence(last) == _evidence(decision)
+
+
+def _evidence(decision: Decision) -> set[str]:
+    return {reason.evidence for reason in decision.because}

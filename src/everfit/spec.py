@@ -1,0 +1,253 @@
+"""The spec file: every room's options composed, read from YAML, with errors that name file, line, key and remedy.
+
+Takes the text of `everfit.yaml`; gives a frozen `Spec`; never looks at where things are (that is `settings`).
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from everfit.decide.options import Deciding, Trigger
+from everfit.detect.options import Watching
+from everfit.detect.performance import check_metric, default_metric
+from everfit.errors import SpecError
+from everfit.judge.options import Judging
+from everfit.observe.options import FeatureOptions, Observing
+from everfit.retrain.options import Training
+from everfit.rollout.options import Rolling
+
+Path_ = tuple[str | int, ...]
+
+
+class Channel(BaseModel):
+    """Where people are told. A plain URL is short for `{url: ...}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(
+        description="an Apprise URL; ${NAME} is read from the environment, so that secrets stay out of the file"
+    )
+    at_least: Literal["info", "warning", "error"] = Field("info", description="quieter alerts are not sent here")
+
+
+class Spec(BaseModel):
+    """One model kept fit. Four lines are enough; everything else has a safe default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Everfit spec")
+
+    model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="the model's name")
+    task: Literal["binary", "multiclass", "regression"]
+    target: str = Field(description="the column to predict")
+    time: str = Field(description="the column that holds the event time")
+    id: str | None = Field(
+        None, description="the column that names an event; without it ids are issued at prediction time"
+    )
+    positive: str | None = Field(
+        None, description="binary: the class whose score is shown; default: the last in sorted order"
+    )
+    features: FeatureOptions = FeatureOptions()
+    observe: Observing = Observing()
+    train: Training = Training()
+    watch: Watching = Watching()
+    triggers: tuple[Trigger, ...] = Field((), description="default: decay, a proven loss of the primary metric")
+    decide: Deciding = Deciding()
+    judge: Judging = Judging()
+    rollout: Rolling = Rolling()
+    alerts: tuple[Channel, ...] = Field((), description="Apprise URLs")
+
+    @field_validator("alerts", mode="before")
+    @classmethod
+    def _urls(cls, value: Any) -> Any:
+        return (
+            [{"url": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+        )
+
+    @field_validator("target", "time", "id", mode="before")
+    @classmethod
+    def _column(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("_"):
+            raise ValueError(
+                f"{value!r} begins with an underscore, which is kept for Everfit's own columns; rename the column"
+            )
+        return value
+
+    @field_validator("triggers")
+    @classmethod
+    def _names(cls, value: tuple[Trigger, ...]) -> tuple[Trigger, ...]:
+        names = [trigger.name for trigger in value]
+        if "" in names:
+            raise ValueError(f"trigger {names.index('') + 1} has no name; give every trigger a name of its own")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two triggers are called {min(twice)!r}; give every trigger a name of its own")
+        return value
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Spec:
+        used = [name for name in (self.target, self.time, self.id) if name]
+        if len(set(used)) < len(used):
+            raise ValueError("target, time and id must be three different columns")
+        named = {
+            "judge.primary": [self.primary],
+            "watch.metrics": self.watch.metrics,
+            "triggers": _metrics_in(self.triggers),
+        }
+        for place, metrics in named.items():
+            for metric in metrics:
+                try:
+                    check_metric(metric, self.task)
+                except ValueError as error:
+                    raise ValueError(f"{place}: {error}") from None
+        return self
+
+    @property
+    def primary(self) -> str:
+        """The metric that proof rests on."""
+        return self.judge.primary or default_metric(self.task)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that is measured, the primary one first."""
+        return tuple(dict.fromkeys([self.primary, *self.watch.metrics, *_metrics_in(self.triggers)]))
+
+
+def _metrics_in(triggers: tuple[Any, ...]) -> list[str]:
+    found: list[str] = []
+    for trigger in triggers:
+        if (drop := getattr(trigger, "performance", None)) is not None and drop.metric:
+            found.append(drop.metric)
+        found += _metrics_in(getattr(trigger, "all", ()) or getattr(trigger, "any", ()))
+    return found
+
+
+def read_spec(path: Path) -> Spec:
+    """Read a spec file.
+
+    Raises:
+        SpecError: the file is missing or wrong; the text names file, line, key and remedy.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"{path}: there is no such file; `everfit init` writes one, or name another folder") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    return parse_spec(text, str(path))
+
+
+def parse_spec(text: str, file: str = "everfit.yaml") -> Spec:
+    """Read a spec from its text.
+
+    >>> parse_spec("{model: m, task: binary, target: late, time: at}").primary
+    'roc_auc'
+
+    Raises:
+        SpecError: with file, line, key and remedy.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        plain = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SpecError(f"{file}:{line}: this is not YAML: {error.problem}") from error
+    if not isinstance(plain, dict):
+        raise SpecError(f"{file}:1: a spec begins with keys such as model, task, target and time")
+    if twice := _repeated(root):
+        raise SpecError(f"{file}:{twice[1]}: {twice[0]}: this key is given twice; keep one")
+    try:
+        return Spec.model_validate(plain)
+    except ValidationError as error:
+        raise SpecError("\n".join(dict.fromkeys(_said(item, plain, root, file) for item in error.errors()))) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the spec file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Spec.model_json_schema(by_alias=True)
+
+
+def _said(item: Any, plain: Any, root: yaml.Node | None, file: str) -> str:
+    place = _place(item["loc"], plain)
+    if not place and item["type"] == "value_error":  # a rule over several keys names its place itself
+        named = str(item["ctx"]["error"]).split(":")[0].split(".")
+        place = _place(tuple(named), plain)
+        line = _line_of(root, place)
+        return f"{file}:{line}: {item['ctx']['error']}"
+    line = _line_of(root, place)
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".") or "spec"
+    match item["type"]:
+        case "extra_forbidden":
+            valid = _keys_at(Spec, place[:-1])
+            near = get_close_matches(str(place[-1]), valid, n=1, cutoff=0.5)
+            what = f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; valid here: {', '.join(valid)}"
+        case "missing":
+            key = f"{key}.{item['loc'][-1]}" if key != "spec" else str(item["loc"][-1])
+            what = "is required and missing"
+        case "value_error":
+            what = str(item["ctx"]["error"])
+        case _:
+            what = f"{item['msg'][:1].lower()}{item['msg'][1:]}, but it is {item['input']!r}"
+    return f"{file}:{line}: {key}: {what}"
+
+
+def _place(loc: tuple[str | int, ...], plain: Any) -> Path_:
+    """Where in the file an error is: pydantic's path without the names of union members."""
+    place: list[str | int] = []
+    for part in loc:
+        inside = isinstance(plain, list) and isinstance(part, int) and part < len(plain)
+        if inside or (isinstance(plain, dict) and part in plain):
+            plain = plain[part]
+            place.append(part)
+    return tuple(place)
+
+
+def _line_of(node: yaml.Node | None, place: Path_) -> int:
+    line = node.start_mark.line + 1 if node else 1
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            key, node = next(pair for pair in node.value if pair[0].value == str(part))
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _repeated(node: yaml.Node | None) -> tuple[str, int] | None:
+    if isinstance(node, yaml.SequenceNode):
+        return next((found for item in node.value if (found := _repeated(item))), None)
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            return key.value, key.start_mark.line + 1
+        seen.add(key.value)
+        if found := _repeated(value):
+            return found
+    return None
+
+
+def _keys_at(model: Any, place: Path_) -> list[str]:
+    """The keys that are valid at a place of the file."""
+    models = _models_in(model)
+    for part in place:
+        if isinstance(part, int):
+            continue
+        fields = [
+            m.model_fields[name]
+            for m in models
+            for name in m.model_fields
+            if part in (name, m.model_fields[name].alias)
+        ]
+        models = [found for field in fields for found in _models_in(field.annotation)]
+    return sorted({field.alias or name for m in models for name, field in m.model_fields.items()})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]
