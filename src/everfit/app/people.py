@@ -1,0 +1,164 @@
+"""What people and other systems say to a model: ask, answer, pause, tell of an event, roll back.
+
+Takes an app and words; gives facts in the ledger; never waits for what follows from them, except for a roll-back,
+which it carries out itself: that is the shortest path in the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from everfit.app.wiring import App
+from everfit.clock import wall
+from everfit.errors import Conflict, UsageError
+from everfit.flows.durable import Progress, advance, begin
+from everfit.flows.release import release
+from everfit.ids import content_key
+from everfit.ledger import (
+    Answered,
+    ApprovalAsked,
+    EventHeard,
+    Paused,
+    ReleaseEnded,
+    ReleasePlanned,
+    Resumed,
+    RetrainAsked,
+    WentLive,
+)
+from everfit.ports import Write
+from everfit.rollout.plan import plan_rollback
+from everfit.settings import whoami
+from everfit.standing import PEOPLE, Kept, Standing
+
+F = TypeVar("F", EventHeard, RetrainAsked, Answered, Paused, Resumed)
+TRIES = 20  # a person's word is written after whatever was written meanwhile
+
+
+def say(app: App, fact_of: Callable[[Standing], F]) -> F:
+    """Write a person's word into the ledger."""
+    for _ in range(TRIES):
+        standing = app.standing()
+        fact = fact_of(standing)
+        step = standing.people_step + 1
+        try:
+            app.store.append(Write(app.spec.model, PEOPLE, step, fact, app.clock.now(), whoami(), ends=True))
+        except Conflict:
+            continue
+        return fact
+    raise Conflict("others write to this ledger without pause; try again")
+
+
+def ask_retrain(app: App, why: str) -> RetrainAsked:
+    """Ask for a training run, whatever the triggers say."""
+    key = content_key("asked", why, whoami(), wall())
+    return say(app, lambda _: RetrainAsked(why or "no reason given", key))
+
+
+def hear(app: App, name: str, key: str | None) -> EventHeard:
+    """Tell of an outside event. The same key is heard once."""
+    key = key or content_key("event", name, wall())
+
+    def heard(standing: Standing) -> EventHeard:
+        if any(past.key == key for past in standing.history.heard):
+            raise UsageError(f"event {key} was heard before; leave --key away to tell of a new one")
+        return EventHeard(name, key)
+
+    return say(app, heard)
+
+
+def pause(app: App, why: str) -> Paused:
+    """Start nothing until somebody resumes."""
+
+    def paused(standing: Standing) -> Paused:
+        if standing.history.paused:
+            raise UsageError(f"{app.spec.model} is paused already; `everfit resume` goes on")
+        return Paused(why or "no reason given")
+
+    return say(app, paused)
+
+
+def resume(app: App, why: str) -> Resumed:
+    """Let decisions count again."""
+
+    def resumed(standing: Standing) -> Resumed:
+        if not standing.history.paused:
+            raise UsageError(f"{app.spec.model} is not paused")
+        return Resumed(why or "no reason given")
+
+    return say(app, resumed)
+
+
+def questions(standing: Standing) -> dict[str, str]:
+    """Open questions to people: their key, and what they are about."""
+    found: dict[str, str] = {}
+    for run, story in standing.stories.items():
+        asked = story.find(ApprovalAsked)
+        if asked and not story.find(Answered) and not story.find(ReleaseEnded):
+            found[asked.question] = f"release of candidate {asked.candidate} ({run})"
+    open_question = standing.history.question
+    if open_question and open_question.key not in standing.history.answered:
+        found[open_question.key] = "a training run"
+    return found
+
+
+def answer(app: App, question: str | None, why: str, *, approved: bool) -> tuple[str, str]:
+    """Answer a question; the only open one if none is named. Gives its key and what it was about."""
+    standing = app.standing()
+    waiting = questions(standing)
+    if not waiting:
+        raise UsageError(f"nothing waits for an answer at {app.spec.model}; `everfit status` shows what does")
+    if question is None and len(waiting) > 1:
+        raise UsageError(f"several questions are open, name one: {', '.join(waiting)}")
+    key = question or next(iter(waiting))
+    if key not in waiting:
+        raise UsageError(f"no open question {key!r}; open: {', '.join(waiting)}")
+    fact = Answered(key, approved, why or "no reason given")
+    if key in standing.stories:
+        step = len(standing.stories[key].facts) + 1
+        app.store.append(Write(app.spec.model, key, step, fact, app.clock.now(), whoami()))
+    else:
+        say(app, lambda _: fact)
+    return key, waiting[key]
+
+
+def roll_back(app: App, why: str) -> tuple[Kept, Kept]:
+    """Point traffic back to the previous champion, now. Gives (from, to).
+
+    Raises:
+        UsageError: there is nothing to go back to.
+    """
+    standing = app.standing()
+    champion, previous = standing.champion, standing.history.previous
+    if champion is None or previous is None:
+        raise UsageError(f"{app.spec.model} has no previous champion to go back to")
+    _abort_releases(app, standing)
+    to = standing.bench[previous]
+    run = f"release-back-{content_key(champion.candidate.id, previous, wall())}"
+    stages = plan_rollback(champion.candidate.id, previous)
+    cause = f"{whoami()}: {why or 'no reason given'}"
+    plan = ReleasePlanned(previous, to.version, champion.candidate.id, stages, cause, back=True)
+    desk, follower, steps = app.desk("person"), app.follower(), app.steps()
+    begin(desk, app.spec.model, run, plan)
+    while not _is_live(app, run):
+        if (
+            advance(desk, follower, run, lambda now, story, alive: release(steps, now, story, alive))
+            is Progress.WAITING
+        ):
+            break
+    return champion, to
+
+
+def _is_live(app: App, run: str) -> bool:
+    """Whether the roll-back serves. Its last stages are left to a worker: they may need the registry."""
+    return app.standing().stories[run].find(WentLive) is not None
+
+
+def _abort_releases(app: App, standing: Standing) -> None:
+    """A release under way must not go live after its roll-back."""
+    for run in app.store.sleepers(app.spec.model):
+        if not run.startswith("release-"):
+            continue
+        step = len(standing.stories[run].facts) + 1
+        fact = ReleaseEnded("aborted", f"{whoami()} rolled back")
+        app.store.append(Write(app.spec.model, run, step, fact, app.clock.now(), whoami(), ends=True))

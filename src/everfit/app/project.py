@@ -1,0 +1,236 @@
+"""A project folder: begun from a file of data, and checked before anything runs.
+
+Takes a data file and column names, or a folder; gives a spec that works, or sentences about what does not; never
+overwrites what is there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+
+from everfit.adapters.sources import read_rows
+from everfit.app.up import child_environment
+from everfit.app.wiring import App
+from everfit.decide.policy import default_triggers
+from everfit.errors import EverfitError, Refused, UsageError
+from everfit.observe.intake import Rules, take_history
+from everfit.observe.options import FeatureOptions, FilesSource
+from everfit.observe.schema import Schema, learn
+from everfit.retrain.options import DEFAULT_TRAINER
+from everfit.settings import SPEC_FILE
+from everfit.units import duration_text
+
+FEW_CLASSES = 20  # a whole-number target with more values is a quantity, not a class
+ROWS_A_WINDOW = 400  # wanted; windows are then twice what a reading needs at least
+WINDOWS = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(days=7), timedelta(days=30))
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A project folder that was written."""
+
+    spec: Path
+    task: str
+    rows: int
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user says of their data."""
+
+    data: Path
+    time: str
+    target: str
+    id: str | None = None
+    model: str | None = None
+    task: str | None = None
+
+
+def begin(folder: Path, wanted: Wanted) -> Begun:
+    """Write `everfit.yaml` for a file of labelled rows.
+
+    Raises:
+        UsageError: a column is missing, or the folder holds a spec already.
+        Refused: the file cannot be read.
+    """
+    spec = folder / SPEC_FILE
+    if spec.exists():
+        raise UsageError(f"{spec} is there already; edit it, or name another folder")
+    rows = read_rows(wanted.data)
+    for name in filter(None, (wanted.time, wanted.target, wanted.id)):
+        if name not in rows.columns:
+            raise UsageError(f"{wanted.data}: there is no column {name!r}; columns: {', '.join(rows.columns)}")
+    task = wanted.task or _task_of(rows[wanted.target])
+    rules = Rules(task=task, target=wanted.target, time=wanted.time, id=wanted.id)
+    places = iter(range(rows.height))
+    taken, labels = take_history(rows, rules, now=None, issue=lambda: str(next(places)))
+    if taken.rows.is_empty():
+        raise Refused(f"{wanted.data}: no row can be taken: {', '.join(taken.reasons())}")
+    schema = learn(rows, reserved=rules.reserved, options=FeatureOptions(exclude=_never(rows, rules)))
+    folder.mkdir(parents=True, exist_ok=True)
+    spec.write_text(_spec_text(wanted, task, taken.rows["_time"], (folder, _never(rows, rules))), encoding="utf-8")
+    said = (
+        f"{rows.height:,} rows, {labels.rows.height:,} of them labelled, {len(schema.features)} features",
+        *(f"{count:,} rows would be refused: {reason}" for reason, count in taken.reasons().items()),
+    )
+    return Begun(spec, task, rows.height, said)
+
+
+def _task_of(target: pl.Series) -> str:
+    values = target.drop_nulls()
+    if values.n_unique() < 2:
+        raise UsageError(
+            f"the target {target.name!r} has {values.n_unique()} different values; there is nothing to learn"
+        )
+    if target.dtype.is_float() and not (values == values.floor()).all():
+        return "regression"
+    if values.n_unique() == 2:
+        return "binary"
+    return "regression" if target.dtype.is_numeric() and values.n_unique() > FEW_CLASSES else "multiclass"
+
+
+def _never(rows: pl.DataFrame, rules: Rules) -> tuple[str, ...]:
+    """Text columns in which nearly every row has a value of its own: names, not categories."""
+    text = [name for name in rows.columns if rows[name].dtype == pl.String and name not in rules.reserved]
+    return tuple(name for name in text if rows[name].n_unique() > max(100, rows.height // 2))
+
+
+def _spec_text(wanted: Wanted, task: str, times: pl.Series, rest: tuple[Path, tuple[str, ...]]) -> str:
+    folder, excluded = rest
+    span: timedelta = times.max() - times.min()  # type: ignore[operator, assignment]  # polars types a moment as any value
+    per_window = span / max(1, len(times) / ROWS_A_WINDOW)
+    window = next((w for w in WINDOWS if w >= per_window), WINDOWS[-1])
+    name = (
+        wanted.model or "".join(c if c.isalnum() or c in "-_." else "-" for c in wanted.data.stem).strip("-") or "model"
+    )
+    data = os.path.relpath(wanted.data.resolve(), folder.resolve())
+    lines = [
+        f"model: {name}",
+        f"task: {task}",
+        f"target: {_quoted(wanted.target)}",
+        f"time: {_quoted(wanted.time)}",
+        *([f"id: {_quoted(wanted.id)}"] if wanted.id else []),
+        "# ---- all below is optional; `everfit schema` lists every key -----------------------",
+        *([f"features: {{exclude: [{', '.join(map(_quoted, excluded))}]}}"] if excluded else []),
+        "observe:",
+        f"  window: {duration_text(window)}",
+        f"  source: {{kind: files, path: {_quoted(data)}}}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return text if text.replace("_", "").isalnum() and not text[0].isdigit() else '"' + text.replace('"', '\\"') + '"'
+
+
+# ---- check -----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    said: str
+
+
+def check(app: App) -> list[Checked]:
+    """Look at everything that can be wrong before a run: trainer, data, columns, database."""
+    return [
+        Checked("spec", True, f"{app.settings.spec.name} is valid; primary metric {app.spec.primary}"),
+        _triggers(app),
+        _trainer(app),
+        *_source(app),
+        _database(app),
+    ]
+
+
+def _triggers(app: App) -> Checked:
+    triggers = app.spec.triggers or default_triggers(app.spec.primary)
+    if not triggers:
+        unit = f"{app.spec.primary} has the target's own unit, so only you know what drop is much"
+        said = f"no trigger: {unit}; name triggers"
+        return Checked("triggers", True, said)
+    return Checked("triggers", True, ", ".join(trigger.name for trigger in triggers))
+
+
+def _trainer(app: App) -> Checked:
+    """Import the trainer in a child, as a run would."""
+    name = app.spec.train.trainer
+    code = (
+        "import sys; from pathlib import Path; from everfit.adapters.fitting import find_trainer; "
+        "find_trainer(sys.argv[1], Path.cwd())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, name], cwd=app.settings.project, env=child_environment(), capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    if run.returncode == 0:
+        return Checked(
+            "trainer",
+            True,
+            "the default: gradient boosting" if name == DEFAULT_TRAINER else f"{name} can be imported",
+        )
+    last = (run.stderr.strip().splitlines() or ["it could not be imported"])[-1]
+    return Checked("trainer", False, f"train.with: {name}: {last}")
+
+
+def _source(app: App) -> list[Checked]:
+    source = app.spec.observe.source
+    if not isinstance(source, FilesSource):
+        return [Checked("source", True, "rows arrive over HTTP or from Python")]
+    found = (
+        sorted(app.settings.project.glob(source.path)) if not Path(source.path).is_absolute() else [Path(source.path)]
+    )
+    found = found or [path for path in [app.settings.project / source.path] if path.exists()]
+    if not found:
+        return [Checked("source", False, f"observe.source.path: no file matches {source.path!r}")]
+    try:
+        rows = read_rows(found[0])
+        _schema_of(app, rows)
+    except EverfitError as error:
+        return [Checked("source", False, str(error))]
+    missing = [name for name in (app.spec.time, app.spec.id) if name and name not in rows.columns]
+    if missing:
+        return [
+            Checked(
+                "source",
+                False,
+                f"{found[0].name}: no column {missing[0]!r}; columns: {', '.join(rows.columns)}",
+            )
+        ]
+    return [
+        Checked("source", True, f"{len(found)} files; {found[0].name} has {rows.height:,} rows"),
+        _target(app, rows),
+    ]
+
+
+def _schema_of(app: App, rows: pl.DataFrame) -> Schema:
+    return learn(rows, reserved=app.rules.reserved, options=app.spec.features)
+
+
+def _target(app: App, rows: pl.DataFrame) -> Checked:
+    target = app.spec.target
+    if target not in rows.columns:
+        return Checked("target", app.spec.id is not None, f"{target!r} is not in the file; labels must come by id")
+    classes = rows[target].drop_nulls().n_unique()
+    if classes < 2:
+        return Checked("target", False, f"{target!r} has {classes} different values; there is nothing to learn")
+    if app.spec.task == "binary" and classes > 2:
+        return Checked("target", False, f"{target!r} has {classes} different values; task: multiclass or regression?")
+    return Checked("target", True, f"{target!r} has {classes:,} different values in {rows.height:,} rows")
+
+
+def _database(app: App) -> Checked:
+    try:
+        app.store.models()
+    except EverfitError as error:
+        return Checked("ledger", False, str(error))
+    return Checked("ledger", True, app.settings.database.split("@")[-1])
