@@ -1,0 +1,1 @@
+"""History told again: the story of a model, and its report."""
