@@ -29,8 +29,8 @@ demo: venv ## run the demonstration, e.g. make demo ARGS="--days 90"
 
 check: format lint layers types quick ## format, lint, layers, types, doctests, quick tests: under a minute
 
-test: check ## check, then all of tests/: ports, crash and acceptance too
-	$(PY) -m pytest -n $(JOBS) tests $(ARGS)
+test: format lint layers types ## everything that check does, and all of tests/: ports, crash and acceptance too
+	$(PY) -m pytest -n $(JOBS) --doctest-modules $(UNIMPORTABLE) src tests $(ARGS)
 
 format: venv ## is the code formatted?
 	$(BIN)/ruff format --check .

@@ -44,6 +44,7 @@ class Answer:
     scores: list[Any] | None  # probabilities in class order; None in regression
     ids: list[str] | None  # of the predictions, for their labels
     model: Mapping[str, Any] = field(default_factory=dict)  # version and candidate
+    number: int | None = None  # the journal's number where the server holds answers until they are logged
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,9 @@ class Client:
         frame = _as_frame(rows)
         split = {"columns": frame.columns, "data": [list(row) for row in _plain(frame).iter_rows()]}
         told = self._asked("POST", "/invocations", json={"dataframe_split": split})
-        return Answer(told["predictions"], told.get("scores"), told.get("ids"), told.get("model") or {})
+        return Answer(
+            told["predictions"], told.get("scores"), told.get("ids"), told.get("model") or {}, told.get("number")
+        )
 
     def clock(self) -> ClockFace:
         """The server's time.

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from everfit.decide.decision import Decision, Reason
+from everfit.detect.healthy import Healthy
 from everfit.detect.signal import Alarm, Reading
 from everfit.errors import LedgerTampered
 from everfit.ids import canonical
@@ -181,6 +182,7 @@ class Judged:
     verdict: Verdict
     reference: str | None  # key of the profile of these rows among the notes
     per_window: dict[str, float] = field(default_factory=dict)  # metric -> mean of its levels in windows of these rows
+    healthy: dict[str, Healthy] = field(default_factory=dict)  # column -> how windows of the rows behind it differ
 
 
 @dataclass(frozen=True, slots=True)

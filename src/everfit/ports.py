@@ -194,7 +194,7 @@ class Job:
     timeout: timedelta
     memory: int  # bytes
     positive: str | None = None  # the class that a single score means
-    timed_rows: int = 0  # `score` times so many single rows; 0: none
+    timed_rows: int = 0  # `score` times so many single rows; 0: none, and `train` scores `holdout.parquet` too
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +205,7 @@ class Made:
     format: str
     log: Path
     seconds: float
+    scores: pl.DataFrame | None = None  # `holdout.parquet` as `score` scores it; None if rows are to be timed
 
 
 class Trainer(Protocol):

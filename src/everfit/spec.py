@@ -5,12 +5,14 @@ Takes the text of `everfit.yaml`; gives a frozen `Spec`; never looks at where th
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from everfit.decide.options import Deciding, Trigger
 from everfit.detect.options import Watching
@@ -20,8 +22,10 @@ from everfit.judge.options import Judging
 from everfit.observe.options import FeatureOptions, Observing
 from everfit.retrain.options import Training
 from everfit.rollout.options import Rolling
+from everfit.units import duration_text
 
 Path_ = tuple[str | int, ...]
+ISO_DURATION = re.compile(r"P(\d+[YMWD])*(T(\d+(\.\d+)?[HMS])+)?(?<=\d[YMWDHS])")
 
 
 class Channel(BaseModel):
@@ -166,7 +170,19 @@ def parse_spec(text: str, file: str = "everfit.yaml") -> Spec:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the spec file, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Spec.model_json_schema(by_alias=True)
+    written: dict[str, Any] = _as_written(Spec.model_json_schema(by_alias=True))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | written
+
+
+def _as_written(schema: Any) -> Any:
+    """Defaults as a spec writes them: pydantic writes durations in ISO 8601, which no spec does."""
+    if isinstance(schema, list):
+        return [_as_written(item) for item in schema]
+    if isinstance(schema, dict):
+        return {key: _as_written(value) for key, value in schema.items()}
+    if isinstance(schema, str) and ISO_DURATION.fullmatch(schema):
+        return duration_text(TypeAdapter(timedelta).validate_python(schema))
+    return schema
 
 
 def _said(item: Any, plain: Any, root: yaml.Node | None, file: str) -> str:

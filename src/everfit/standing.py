@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from everfit.decide.decision import AskHuman, Decision, Retrain
 from everfit.decide.history import Champion, Heard, History, Question, RunRecord, WindowRecord
+from everfit.detect.healthy import Healthy
 from everfit.ids import content_key
 from everfit.judge.verdict import Verdict
 from everfit.ledger import (
@@ -84,6 +85,7 @@ class Kept:
     recipe: Recipe
     dataset: Dataset | None
     per_window: Mapping[str, float] = field(default_factory=dict)  # what a window of the live model is held against
+    healthy: Mapping[str, Healthy] = field(default_factory=dict)  # column -> what is usual in windows of its rows
     live_since: datetime | None = None  # last time it went live
 
 
@@ -267,8 +269,9 @@ def _run(now: Standing, fact: Fact, entry: Entry) -> Standing:
             return _trained(now, candidate, entry.run)
         case CandidateRegistered(candidate, version):
             return _kept(now, candidate, version=version)
-        case Judged(verdict, reference, levels):
-            return _kept(now, verdict.evidence.candidate, verdict=verdict, reference=reference, per_window=levels)
+        case Judged(verdict, reference, levels, healthy):
+            found = {"verdict": verdict, "reference": reference, "per_window": levels, "healthy": healthy}
+            return _kept(now, verdict.evidence.candidate, **found)
         case RenewEnded(outcome=outcome) if outcome != "proven":
             return _ended(now, entry.run, entry.at, outcome)
         case ReleaseEnded(outcome=outcome):

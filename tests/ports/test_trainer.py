@@ -164,8 +164,19 @@ def test_the_default_trainer_makes_a_model_that_scores_in_another_child(job: Cal
     assert scored.height == 100
     assert scored["_score"].list.sum().is_close(1.0).all()
     assert set(scored["_prediction"]) == {"0", "1"}
+    assert made.scores is not None
+    assert made.scores.equals(scored)
     again = ProcessTrainer().train(told, held)
     assert (again.folder / "model.skops").read_bytes() == (made.folder / "model.skops").read_bytes()
+
+
+def test_rows_that_are_to_be_timed_are_scored_in_a_child_of_their_own(job: Callable[..., Job]) -> None:
+    told = job("train:hard", timed_rows=3)
+    (told.folder / "scores.parquet").write_text("of an earlier try")
+    made = ProcessTrainer().train(told, held)
+    assert made.scores is None
+    scored = ProcessTrainer().score(made.folder, told.folder / "holdout.parquet", told, held)
+    assert scored["_latency_ms"].drop_nulls().len() == 3
 
 
 def test_a_regression_gives_one_value_a_row(job: Callable[..., Job]) -> None:

@@ -1,6 +1,6 @@
 """What the training child does: call the user's trainer and save its model, or score rows with a saved one.
 
-Takes a task file; gives `result.json` beside it, and a model's folder or a Parquet file of scores; never
+Takes a task file; gives `result.json` beside it, a model's folder and a Parquet file of scores; never
 decides whether the model is any good, only that it can predict.
 """
 
@@ -17,20 +17,23 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import polars as pl
 
 from everfit.adapters.frames import Framing, Meta, categories_in, features_in, natural
-from everfit.adapters.models import load, write_model
+from everfit.adapters.models import FramePredictor, load, write_model
 from everfit.adapters.scores import Floats
 from everfit.clock import ticks
 from everfit.errors import EverfitError, ModelUnusable, TrainingFailed
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 BUILT_IN = {"everfit:gradient_boosting": "everfit.adapters.boosting"}
-CHECKED_ROWS = 200  # so many rows are predicted before a model counts as one
+CHECKED_ROWS = 200  # so many training rows are predicted before a model counts as one if none are held out
+SCORES = "scores.parquet"  # in the job's folder: what a model says of the held-out rows
 SLAB = 100_000  # rows scored at a time, so that memory does not grow with the rows
 
 
@@ -94,23 +97,40 @@ def train(told: Task) -> dict[str, Any]:
     if model is None:
         raise TrainingFailed(f"{told.trainer} returned nothing; it must return a model that can predict")
     meta = write_model(model, folder / "model", meta, features)
-    _check(folder, features)
+    _check(load(folder / "model"), told, features)
     return {"format": meta.format}
 
 
 def score(told: Task) -> dict[str, Any]:
     """Score a Parquet file with a saved model into `scores.parquet`."""
     predictor = load(Path(told.model))
-    names = [column.name for column in predictor.meta.features]
     rows = pl.read_parquet(told.rows)
-    there = rows.select(name for name in names if name in rows.columns)
+    _leave(_scores(predictor, rows), predictor, told, _timed(predictor, rows, told.timed_rows))
+    return {}
+
+
+def _scores(predictor: FramePredictor, rows: pl.DataFrame) -> Floats:
+    there = _there(predictor, rows)
     slabs = [predictor.score(there[start : start + SLAB]) for start in range(0, rows.height, SLAB)]
-    scores = np.concatenate(slabs) if slabs else predictor.score(there)
+    return np.concatenate(slabs) if slabs else predictor.score(there)
+
+
+def _timed(predictor: FramePredictor, rows: pl.DataFrame, many: int) -> list[float | None]:
+    """How long so many single rows take, in milliseconds; None for the others."""
+    there = _there(predictor, rows)
     timed: list[float | None] = [None] * rows.height
-    for row in range(min(told.timed_rows, rows.height)):
+    for row in range(min(many, rows.height)):
         since = ticks()
         predictor.score(there[row : row + 1])
         timed[row] = 1000 * (ticks() - since)
+    return timed
+
+
+def _there(predictor: FramePredictor, rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(column.name for column in predictor.meta.features if column.name in rows.columns)
+
+
+def _leave(scores: Floats, predictor: FramePredictor, told: Task, timed: list[float | None]) -> None:
     answered = pl.DataFrame(
         {
             "_score": pl.Series(scores.tolist(), dtype=pl.List(pl.Float64)),
@@ -118,8 +138,7 @@ def score(told: Task) -> dict[str, Any]:
             "_latency_ms": pl.Series(timed, dtype=pl.Float64),
         }
     )
-    answered.write_parquet(Path(told.folder) / "scores.parquet")
-    return {}
+    answered.write_parquet(Path(told.folder) / SCORES)
 
 
 def find_trainer(trainer: str, project: Path) -> Callable[..., Any]:
@@ -201,24 +220,24 @@ def _with_target(frame: pd.DataFrame | pl.DataFrame, rows: pl.DataFrame, told: T
     return frame.assign(**{told.target: values.to_numpy()})
 
 
-def _check(folder: Path, features: pl.DataFrame) -> None:
-    """Let the saved copy predict rows that it has not seen.
+def _check(predictor: FramePredictor, told: Task, features: pl.DataFrame) -> None:
+    """Let the saved copy predict rows that it has not seen, and leave what it said of them for the judge.
 
     Raises:
         ModelUnusable: it cannot, or what it says are not probabilities.
     """
-    held_out = folder / "holdout.parquet"
-    rows = pl.read_parquet(held_out, n_rows=CHECKED_ROWS) if held_out.exists() else features.head(CHECKED_ROWS)
-    predictor = load(folder / "model")
-    scores = predictor.score(rows if rows.height else features.head(CHECKED_ROWS))
-    if predictor.meta.task == "regression":
-        return
-    off = np.abs(scores.sum(axis=1) - 1)
-    if off.max() > 1e-3 or scores.min() < -1e-9:
-        raise ModelUnusable(
-            f"the model's scores are no probabilities: a row's are {scores[off.argmax()].tolist()}; "
-            "predict_proba must give a column per class, from 0 to 1, with rows that add up to 1"
-        )
+    held_out = Path(told.folder) / "holdout.parquet"
+    rows = pl.read_parquet(held_out) if held_out.exists() else features.clear()
+    scores = _scores(predictor, rows if rows.height else features.head(CHECKED_ROWS))
+    if predictor.meta.task != "regression":
+        off = np.abs(scores.sum(axis=1) - 1)
+        if off.max() > 1e-3 or scores.min() < -1e-9:
+            raise ModelUnusable(
+                f"the model's scores are no probabilities: a row's are {scores[off.argmax()].tolist()}; "
+                "predict_proba must give a column per class, from 0 to 1, with rows that add up to 1"
+            )
+    if rows.height and not told.timed_rows:  # an untimed row cannot be held to a limit of latency
+        _leave(scores, predictor, told, [None] * rows.height)
 
 
 def _predicted(scores: Floats, meta: Meta) -> list[str | None]:

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import polars as pl
 
 from everfit.errors import ModelUnusable
 from everfit.observe.options import Kind
 from everfit.observe.schema import DTYPES, Column
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KINDS: dict[type[pl.DataType], Kind] = {
     pl.String: Kind.CATEGORY,
@@ -104,10 +107,26 @@ class Framing:
     """Builds the frames of one model. `categories` are those that training saw, per column."""
 
     def __init__(self, meta: Meta, categories: Mapping[str, Sequence[str]]) -> None:
+        self.categories = categories
         self._meta = meta
-        self._names = [column.name for column in meta.features]
-        self._enums = {name: pl.Enum(list(seen)) for name, seen in categories.items()}
-        self._dtypes = {name: pd.CategoricalDtype(list(seen)) for name, seen in categories.items()}
+        self._dtypes = {column.name: DTYPES[column.kind] for column in meta.features}
+
+    def typed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The features of these rows, in the lake's types.
+
+        Raises:
+            ModelUnusable: a feature is not there, or holds something else than the model was trained on.
+        """
+        there = rows.schema
+        if all(there.get(name) == dtype for name, dtype in self._dtypes.items()):
+            return rows.select(list(self._dtypes))
+        missing = [name for name in self._dtypes if name not in there]
+        if missing:
+            raise ModelUnusable(f"the rows have no column {', '.join(missing)}, on which the model was trained")
+        try:
+            return rows.select(pl.col(name).cast(dtype) for name, dtype in self._dtypes.items())
+        except pl.exceptions.PolarsError as error:
+            raise ModelUnusable(f"the rows are not of the types the model was trained on: {error}") from error
 
     def build(self, rows: pl.DataFrame) -> pd.DataFrame | pl.DataFrame:
         """The frame that the model takes, of these rows.
@@ -115,15 +134,11 @@ class Framing:
         Raises:
             ModelUnusable: a feature is not there, or holds something else than the model was trained on.
         """
-        missing = [name for name in self._names if name not in rows.columns]
-        if missing:
-            raise ModelUnusable(f"the rows have no column {', '.join(missing)}, on which the model was trained")
-        try:
-            typed = rows.select(pl.col(column.name).cast(DTYPES[column.kind]) for column in self._meta.features)
-        except pl.exceptions.PolarsError as error:
-            raise ModelUnusable(f"the rows are not of the types the model was trained on: {error}") from error
+        typed = self.typed(rows)
         if self._meta.frame == "polars":
             return typed
+        import pandas as pd  # noqa: PLC0415 - half a second of imports that only models of pandas frames need
+
         return pd.DataFrame(
             {column.name: self._column(typed[column.name], column.kind) for column in self._meta.features}
         )
@@ -131,12 +146,23 @@ class Framing:
     def _column(self, values: pl.Series, kind: Kind) -> Any:
         match kind:
             case Kind.CATEGORY:
-                codes = values.cast(self._enums[values.name], strict=False).to_physical().cast(pl.Int64).fill_null(-1)
-                return pd.Categorical.from_codes(codes.to_numpy(), dtype=self._dtypes[values.name])
+                enum, categorical = self._seen[values.name]
+                return categorical(
+                    values.cast(enum, strict=False).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+                )
             case Kind.MOMENT:  # without zone, in UTC: what has a zone, numpy cannot hold
                 return values.dt.replace_time_zone(None).to_numpy()
             case _:  # a flag is 0.0, 1.0 or missing: so its type does not depend on whether any is missing
                 return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+    @cached_property
+    def _seen(self) -> dict[str, tuple[pl.Enum, Callable[[Any], Any]]]:
+        import pandas as pd  # noqa: PLC0415 - see build
+
+        return {
+            name: (pl.Enum(list(seen)), partial(pd.Categorical.from_codes, dtype=pd.CategoricalDtype(list(seen))))
+            for name, seen in self.categories.items()
+        }
 
 
 def categories_in(rows: pl.DataFrame, features: Sequence[Column]) -> dict[str, list[str]]:

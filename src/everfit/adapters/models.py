@@ -5,7 +5,7 @@ unpickles anything from the shelf whose bytes are not the ones that were judged,
 unless the model is one.
 
 A model's folder holds `model.json` (what it is), `categories.json` (the categories that training saw) and one
-of `model.skops`, `model.pickle` or `mlflow/`.
+of `model.skops`, `model.pickle` or `mlflow/`; of the default trainer's models also `probe.parquet` (see `folding`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from everfit.adapters.folding import Folded, folded, write_probe
 from everfit.adapters.frames import Framing, Meta, categories_in
 from everfit.adapters.scores import Floats, scores_of
 from everfit.errors import DiskFull, EverfitError, ModelUnusable, Unavailable
@@ -46,11 +47,14 @@ _SAMPLE = 50  # rows on which a loaded copy must answer as the original did
 
 
 class FramePredictor:
-    """A loaded model together with the frames it takes."""
+    """A loaded model together with the frames it takes. `short` answers the same from polars rows."""
 
-    def __init__(self, model: Any, meta: Meta, categories: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, model: Any, meta: Meta, categories: Mapping[str, Sequence[str]], short: Folded | None = None
+    ) -> None:
         self.meta = meta
         self.model = model
+        self.short = short
         self._framing = Framing(meta, categories)
 
     def score(self, rows: pl.DataFrame) -> Floats:
@@ -61,6 +65,8 @@ class FramePredictor:
         """
         if rows.is_empty():
             return np.zeros((0, len(self.meta.classes) or 1))
+        if self.short is not None:
+            return scores_of(self.short, self._framing.typed(rows), self.meta)
         return scores_of(self.model, self._framing.build(rows), self.meta)
 
 
@@ -77,7 +83,8 @@ def write_model(model: Any, folder: Path, meta: Meta, rows: pl.DataFrame) -> Met
     categories = categories_in(rows, meta.features)
     sample = rows.head(1).to_dicts()
     meta = replace(meta, sample={c.name: _plain(sample[0][c.name]) for c in meta.features} if sample else {})
-    probe = Framing(meta, categories).build(rows.head(_SAMPLE))
+    framing = Framing(meta, categories)
+    probe = framing.build(rows.head(_SAMPLE))
     if isinstance(model, str | os.PathLike):
         meta = _copy_mlflow(Path(model), folder, meta)
     elif _is_python_model(model):
@@ -91,6 +98,7 @@ def write_model(model: Any, folder: Path, meta: Meta, rows: pl.DataFrame) -> Met
     else:
         why = _write_skops(model, folder / "model.skops", meta, probe)
         meta = replace(meta, format="skops") if why is None else _write_pickle(model, folder, meta, why)
+        write_probe(model, folder, meta, framing, rows)
     (folder / "categories.json").write_text(json.dumps(categories, ensure_ascii=False))
     (folder / "model.json").write_text(meta.to_json())
     return meta
@@ -117,7 +125,8 @@ def load(folder: Path) -> FramePredictor:
     meta = read_meta(folder)
     try:
         categories = json.loads((folder / "categories.json").read_text())
-        return FramePredictor(_load_object(folder, meta.format), meta, categories)
+        model = _load_object(folder, meta.format)
+        return FramePredictor(model, meta, categories, folded(model, folder, meta, Framing(meta, categories)))
     except EverfitError:
         raise
     except Exception as error:  # unpickling runs the user's code, which may raise anything

@@ -47,13 +47,16 @@ class ProcessTrainer:
             DiskFull: there was no space for the model.
         """
         child = _Child(job, job.folder / "log.txt", TrainingFailed, f"the trainer {job.trainer}")
+        scores = job.folder / "scores.parquet"
+        scores.unlink(missing_ok=True)
         _forget(job.folder / "model")
         since = ticks()
         result = child.run(_task(job, "train"), alive)
         folder = job.folder / "model"
         if not (folder / "model.json").is_file() or not isinstance(result.get("format"), str):
             raise TrainingFailed(f"the trainer {job.trainer} left no model; its output is in {child.log}")
-        return Made(folder, result["format"], child.log, ticks() - since)
+        left = _scores(scores, child) if scores.is_file() else None
+        return Made(folder, result["format"], child.log, ticks() - since, left)
 
     def score(self, model: Path, rows: Path, job: Job, alive: Callable[[], bool]) -> pl.DataFrame:
         """Score a Parquet file with a kept model: `_score`, `_prediction`; `_latency_ms` of timed rows.
@@ -66,10 +69,7 @@ class ProcessTrainer:
         scores = job.folder / "scores.parquet"
         scores.unlink(missing_ok=True)
         child.run(_task(job, "score") | {"model": str(model.resolve()), "rows": str(rows.resolve())}, alive)
-        try:
-            return pl.read_parquet(scores)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise ModelUnusable(f"{child.what} left no scores; its output is in {child.log}") from error
+        return _scores(scores, child)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,13 @@ class _Child:
         if told.get("full"):
             raise DiskFull(f"no space left under {self.job.folder}: {told.get('said')}")
         raise self.failure(f"{self.what} failed: {told.get('said')}; its output is in {self.log}")
+
+
+def _scores(file: Path, child: _Child) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise child.failure(f"{child.what} left no scores; its output is in {child.log}") from error
 
 
 def resident(pid: int) -> int:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from everfit.app.wiring import App
-from everfit.clock import wall
-from everfit.errors import Conflict, UsageError
-from everfit.flows.durable import Progress, advance, begin
+from everfit.clock import rest, ticks, wall
+from everfit.errors import Conflict, ModelUnusable, UsageError
+from everfit.flows.durable import Alive, Desk, Next, NotYet, Progress, advance, begin
 from everfit.flows.release import release
 from everfit.ids import content_key
 from everfit.ledger import (
@@ -29,9 +29,10 @@ from everfit.ledger import (
 from everfit.ports import Write
 from everfit.rollout.plan import plan_rollback
 from everfit.settings import whoami
-from everfit.standing import PEOPLE, Kept, Standing
+from everfit.standing import PEOPLE, Kept, Standing, Story
 
 F = TypeVar("F", EventHeard, RetrainAsked, Answered, Paused, Resumed)
+IN_HAND = 2.0  # seconds that a roll-back waits for a release's step that is in a worker's hand
 TRIES = 20  # a person's word is written after whatever was written meanwhile
 
 
@@ -127,13 +128,12 @@ def roll_back(app: App, why: str) -> tuple[Kept, Kept]:
 
     Raises:
         UsageError: there is nothing to go back to.
+        ModelUnusable: the previous champion cannot serve; the present one still does.
     """
-    standing = app.standing()
-    champion, previous = standing.champion, standing.history.previous
-    if champion is None or previous is None:
-        raise UsageError(f"{app.spec.model} has no previous champion to go back to")
-    _abort_releases(app, standing)
-    to = standing.bench[previous]
+    _way_back(app)
+    _abort_releases(app)
+    champion, to = _way_back(app)  # one of those releases may have gone live before its word was ours
+    previous = to.candidate.id
     run = f"release-back-{content_key(champion.candidate.id, previous, wall())}"
     stages = plan_rollback(champion.candidate.id, previous)
     cause = f"{whoami()}: {why or 'no reason given'}"
@@ -146,7 +146,20 @@ def roll_back(app: App, why: str) -> tuple[Kept, Kept]:
             is Progress.WAITING
         ):
             break
+    if not _is_live(app, run):
+        ended = app.standing().stories[run].find(ReleaseEnded)
+        said = ended.said if ended else "its run waits; a worker goes on with it"
+        raise ModelUnusable(f"version {to.version} does not serve, version {champion.version} still does: {said}")
     return champion, to
+
+
+def _way_back(app: App) -> tuple[Kept, Kept]:
+    """The model that serves, and the one to go back to."""
+    standing = app.standing()
+    champion, previous = standing.champion, standing.history.previous
+    if champion is None or previous is None:
+        raise UsageError(f"{app.spec.model} has no previous champion to go back to")
+    return champion, standing.bench[previous]
 
 
 def _is_live(app: App, run: str) -> bool:
@@ -154,11 +167,26 @@ def _is_live(app: App, run: str) -> bool:
     return app.standing().stories[run].find(WentLive) is not None
 
 
-def _abort_releases(app: App, standing: Standing) -> None:
-    """A release under way must not go live after its roll-back."""
+def _abort_releases(app: App) -> None:
+    """A release under way must not go live after its roll-back: none of its steps is in hand when it is ended."""
+    desk = app.desk("person")
     for run in app.store.sleepers(app.spec.model):
-        if not run.startswith("release-"):
-            continue
-        step = len(standing.stories[run].facts) + 1
-        fact = ReleaseEnded("aborted", f"{whoami()} rolled back")
-        app.store.append(Write(app.spec.model, run, step, fact, app.clock.now(), whoami(), ends=True))
+        if run.startswith("release-"):
+            _abort(app, desk, run)
+
+
+def _abort(app: App, desk: Desk, run: str) -> None:
+    fact = ReleaseEnded("aborted", f"{whoami()} rolled back")
+
+    def aborted(_: Standing, story: Story, __: Alive) -> Next | NotYet:
+        return NotYet() if story.find(ReleaseEnded) else Next(fact, ends=True)
+
+    until = ticks() + IN_HAND
+    while advance(desk, app.follower(), run, aborted) is Progress.TAKEN:
+        if ticks() > until:  # its worker hangs: its fact will come second, and write nothing
+            story = app.standing().stories[run]
+            app.store.append(
+                Write(app.spec.model, run, len(story.facts) + 1, fact, app.clock.now(), whoami(), ends=True)
+            )
+            return
+        rest(0.02)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from everfit.adapters.telemetry import logger
 from everfit.app.wiring import App
 from everfit.clock import rest, ticks
-from everfit.errors import AlreadyRunning, EverfitError, Unavailable, UsageError
+from everfit.errors import AlreadyRunning, EverfitError, Refused, Unavailable, UsageError
 from everfit.flows.durable import held
 
 ROLES = ("server", "control", "worker")
@@ -98,15 +98,15 @@ def _worker(app: App, stop: threading.Event) -> None:
         teller.join(GRACE)
 
 
-def _loop(tick: Callable[[], bool], stop: threading.Event, idle: float, log: object) -> None:
-    """Tick until told to stop. What is away is waited for, longer and longer; nothing else is swallowed."""
+def _loop(tick: Callable[[], bool], stop: threading.Event, idle: float, log: Any) -> None:
+    """Tick until told to stop. What is away is waited for, longer and longer; every other error ends the role."""
     pause = 1.0
     while not stop.is_set():
         try:
             moved = tick()
             pause = 1.0
-        except Unavailable as error:
-            log.warning("something is away", reason=str(error), again_in=pause)  # type: ignore[attr-defined]
+        except (Unavailable, Refused) as error:  # rows that contradict each other wait in the journal for a person
+            log.warning("cannot go on yet", reason=str(error), again_in=pause)
             stop.wait(pause)
             pause = min(2 * pause, LONGEST_REST)
             continue

@@ -137,7 +137,7 @@ class App:
 
     def control(self) -> Control:
         """The control loop."""
-        measure = Measure(self.spec, self.lake, self.store)
+        measure = Measure(self.spec, self.lake, self.store, self.steps().shadow)
         watch = Watch(self.spec, self.desk("control"), measure, self.follower())
         inbox = Inbox(self.spec.observe.source, self.settings.project, self.receiving)
         return Control(

@@ -77,7 +77,7 @@ def _waiting(told: dict[str, Any]) -> Iterator[str]:
     for key, what in told["questions"].items():
         yield f"waits for you: {what}: everfit approve {key} | everfit reject {key}"
     counts = f"{told['windows']} windows, {told['runs']} runs, {len(told['versions'])} versions"
-    yield f"{counts}; {told['intake']['waiting']} batches wait in the journal"
+    yield f"{counts}; {told['intake']['waiting']} rows wait in the journal"
 
 
 def _readings(window: dict[str, Any]) -> str:
@@ -129,4 +129,6 @@ def _cell(value: Any) -> str:
 
 def short(moment: str | None) -> str:
     """A moment to the minute."""
+    if moment is not None and moment.startswith("0001"):
+        return "at the beginning"  # of a replay: before its first event there is no time
     return "never" if moment is None else moment[:16].replace("T", " ")

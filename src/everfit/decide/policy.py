@@ -46,12 +46,12 @@ def decide(past: History, rules: Rules, now: datetime) -> Decision:
     >>> decide(History("m"), Rules((), Deciding(), "roc_auc", 500), datetime(2013, 2, 1)).kind
     'wait'
     """
+    if (wish := _wish(past)) and not _busy(past):
+        return Retrain((wish,))
     if broken := _broken(past):
         return broken
     if busy := _busy(past):
         return Wait((busy,))
-    if wish := _wish(past):
-        return Retrain((wish,))
     wanted, quiet = _first(past, rules) if past.champion is None else _firing(past, rules, now)
     if not wanted:
         return Wait(quiet)
@@ -110,7 +110,10 @@ def _first(past: History, rules: Rules) -> tuple[tuple[Reason, ...], tuple[Reaso
     """Without a champion the only question is whether there is enough to learn from."""
     enough = past.labels >= rules.first_rows
     said = f"there is no champion yet and {past.labels:,} labelled rows (needed: {rules.first_rows:,})"
-    reason = Reason("first_champion", past.labels, rules.first_rows, said, content_key("first", past.labels))
+    doublings = (
+        past.labels // max(1, rules.first_rows)
+    ).bit_length()  # a failed first run is repeated on twice the rows
+    reason = Reason("first_champion", past.labels, rules.first_rows, said, content_key("first", doublings))
     return ((reason,), ()) if enough and reason.evidence not in _used(past) else ((), (reason,))
 
 

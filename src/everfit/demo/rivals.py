@@ -18,13 +18,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 import polars as pl
 
 from everfit.adapters.frames import Framing, Meta, categories_in, features_in
-from everfit.adapters.models import FramePredictor, load
+from everfit.adapters.models import load
+from everfit.adapters.scores import Floats, scores_of
 from everfit.clock import ticks
 from everfit.demo.flights import FEATURES, PARAMETERS
 from everfit.ports import Predictor
@@ -51,6 +52,19 @@ class Policy:
         ('weekly_90d', 'weekly')
         """
         return cls("weekly", None) if days is None else cls(f"weekly_{days}d", timedelta(days=days))
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A model that answers from memory: it is never written, since nobody serves it."""
+
+    model: Any
+    meta: Meta
+    framing: Framing
+
+    def score(self, rows: pl.DataFrame) -> Floats:
+        """Scores, shape (rows, classes)."""
+        return scores_of(self.model, self.framing.build(rows), self.meta)
 
 
 def retrain_times(
@@ -82,18 +96,18 @@ def learnable(flights: pl.DataFrame, now: datetime, reach: timedelta | None) -> 
     return flights.filter(mature & recent).sort("scheduled", "flight_id")
 
 
-def fitted(rows: pl.DataFrame) -> FramePredictor:
+def fitted(rows: pl.DataFrame) -> Taught:
     """Train as Everfit's training child does: the same frames, trainer, parameters and seed."""
     # It loads OpenMP, which reads its number of threads once, when it is loaded: `main` sets it before.
     from everfit.adapters.boosting import gradient_boosting  # noqa: PLC0415
 
     features = rows.select(FEATURES)
     meta = Meta("binary", features_in(features), CLASSES, CLASSES[1])
-    categories = categories_in(features, meta.features)
-    frame = cast(pd.DataFrame, Framing(meta, categories).build(features))  # `meta.frame` says so
+    framing = Framing(meta, categories_in(features, meta.features))
+    frame = cast(pd.DataFrame, framing.build(features))  # `meta.frame` says so
     frame = frame.assign(**{TARGET: rows[TARGET].to_numpy()})
     model = gradient_boosting(frame, target=TARGET, seed=SEED, task="binary", **PARAMETERS)
-    return FramePredictor(model, meta, categories)
+    return Taught(model, meta, framing)
 
 
 def play(flights: pl.DataFrame, policy: Policy, times: Sequence[tuple[datetime, datetime, datetime]]) -> pl.DataFrame:

@@ -3,10 +3,10 @@
 Takes profiles, the counts of intake and the user's lines; gives readings and alarms; never decides what to
 do.
 
-What the promise of false alarms rests on here: Holm's test over the columns at the rate per window, for rows
-that are independent draws. **Variation between healthy windows (a day effect, a season) is not counted yet**,
-so on data that have it drift alarms come more often than promised; the material effect that an alarm needs as
-well keeps most of them down.
+What the promise of false alarms rests on here: Holm's test over the columns at the rate per window. How healthy
+windows differ (a day effect) comes in through `detect.healthy`, where the champion left enough of them; without
+them rows are taken for independent draws, and alarms come more often than promised. A season that no healthy window
+has shown is drift, and alarms.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 
 import numpy as np
-from scipy import special
+import scipy
 
 from everfit.detect.distribution import (
     Floats,
@@ -38,6 +39,7 @@ from everfit.profile.column import CategoryBins, ColumnProfile, NumberBins
 from everfit.profile.table import SCORE, Profile
 
 DAY = timedelta(days=1)
+NOTHING_USUAL: Mapping[tuple[str, str], float] = MappingProxyType({})
 SUREST = 0.05  # however many false alarms the user allows, one window is never tested more loosely than this
 
 
@@ -80,9 +82,16 @@ def read_drift(current: Profile, reference: Profile, options: Watching) -> tuple
 
 
 def read_quality(
-    current: Profile, reference: Profile | None, arrivals: Arrivals, options: Watching
+    current: Profile,
+    reference: Profile | None,
+    arrivals: Arrivals,
+    options: Watching,
+    usual: Mapping[tuple[str, str], float] = NOTHING_USUAL,
 ) -> tuple[Reading, ...]:
     """Read how broken the rows are. What is zero is left out, save the number of rows.
+
+    `usual` is the share of a reading and column, such as ("quality.range", "price"), that healthy windows reach as
+    well: a fault is a jump over it. A season that warms up day by day is drift, a sensor that fails at noon is a fault.
 
     The value is a share of the window's rows, the effect its rise over the reference, and the p-value bounds
     the chance of so large a share while the true one lies at the line of `options.quality`.
@@ -96,8 +105,8 @@ def read_quality(
     readings += _share("quality.late", "*", arrivals.late, current.rows, None)
     readings += [Signal("quality.missing", name, 1.0, current.rows, effect=1.0) for name in arrivals.missing]
     for name, now in current.columns.items():
-        if reference is not None and name not in arrivals.missing:
-            readings += _quality_of(name, now, reference.columns[name], quality)
+        if reference is not None and name not in arrivals.missing and name != SCORE:  # rows from files have none
+            readings += _quality_of(now, reference.columns[name], quality, _Usual(name, usual))
     return tuple(readings)
 
 
@@ -171,15 +180,29 @@ def _bin_values(bins: NumberBins, now: ColumnProfile, then: ColumnProfile) -> Fl
     return middles
 
 
-def _quality_of(name: str, now: ColumnProfile, then: ColumnProfile, lines: Quality) -> list[Signal]:
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What is usual for one column."""
+
+    name: str
+    shares: Mapping[tuple[str, str], float]
+
+    def of(self, reading: str) -> float:
+        return self.shares.get((reading, self.name), 0.0)
+
+
+def _quality_of(now: ColumnProfile, then: ColumnProfile, lines: Quality, usual: _Usual) -> list[Signal]:
     if then.count == 0:
         return []
-    readings = _share("quality.nulls", name, now.absent, now.count, lines.nulls_rise, before=then.null_share)
+    name, nulls = usual.name, max(then.null_share, usual.of("quality.nulls"))
+    readings = _share("quality.nulls", name, now.absent, now.count, lines.nulls_rise, before=nulls)
     if then.present == 0:
         return readings  # a reference without values knows no range and no categories
     if isinstance(now.bins, CategoryBins):
-        return [*readings, *_share("quality.unseen", name, now.unseen, now.present, lines.unseen)]
-    return [*readings, *_share("quality.range", name, now.outside, now.present, lines.out_of_range)]
+        unseen = usual.of("quality.unseen")
+        return [*readings, *_share("quality.unseen", name, now.unseen, now.present, lines.unseen, before=unseen)]
+    outside = usual.of("quality.range")
+    return [*readings, *_share("quality.range", name, now.outside, now.present, lines.out_of_range, before=outside)]
 
 
 def _share(name: str, column: str, part: int, whole: int, line: float | None, before: float = 0.0) -> list[Signal]:
@@ -192,7 +215,7 @@ def _share(name: str, column: str, part: int, whole: int, line: float | None, be
 
 def _chance(part: int, whole: int, share: float) -> float:
     """Chance of `part` or more of `whole` when each has the chance `share`."""
-    return 1.0 if part == 0 else float(special.bdtrc(part - 1, whole, share))
+    return 1.0 if part == 0 else float(scipy.special.bdtrc(part - 1, whole, share))
 
 
 def _quality_alarms(signals: Sequence[Signal], lines: Quality, rate: float) -> list[Alarm]:
@@ -220,7 +243,7 @@ def _said_quality(signal: Signal) -> str:
     match signal.name:
         case "quality.nulls":
             before = _percent(signal.value - (signal.effect or 0.0))
-            return f"{name} is {share} null, it was {before} in the reference"
+            return f"{name} is {share} null, usual is at most {before}"
         case "quality.unseen":
             return f"{share} of {name} are categories that the reference does not have"
         case "quality.range":

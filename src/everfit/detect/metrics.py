@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 from everfit.detect.outcomes import UNKNOWN, Floats, Ints, Outcomes
 
@@ -189,5 +189,5 @@ def _count_pairs(scores: Floats, is_it: NDArray[np.bool_], blocks: Ints, many: i
     return pairs
 
 
-def _grid(rank: NDArray[np.intp], blocks: Ints, top: int, many: int) -> sparse.csr_array:
-    return sparse.csr_array((np.ones(len(rank)), (rank, blocks)), shape=(top, many))
+def _grid(rank: NDArray[np.intp], blocks: Ints, top: int, many: int) -> scipy.sparse.csr_array:
+    return scipy.sparse.csr_array((np.ones(len(rank)), (rank, blocks)), shape=(top, many))

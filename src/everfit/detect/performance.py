@@ -19,7 +19,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 
 import numpy as np
-from scipy import special
+import scipy
 
 from everfit.detect import metrics
 from everfit.detect.metrics import Tally, share
@@ -312,5 +312,5 @@ def _interval(value: float, drawn: Floats, many: int, confidence: float) -> tupl
         return None
     tail = (1 - confidence) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
-    wider = special.stdtrit(many - 1, 1 - tail) / special.ndtri(1 - tail) * np.sqrt(many / (many - 1))
+    wider = scipy.special.stdtrit(many - 1, 1 - tail) / scipy.special.ndtri(1 - tail) * np.sqrt(many / (many - 1))
     return float(value - wider * max(0.0, value - low)), float(value + wider * max(0.0, high - value))

@@ -6,6 +6,7 @@ everything else is the rooms' work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -13,6 +14,7 @@ import polars as pl
 
 from everfit.clock import BEGINNING
 from everfit.detect.battery import Arrivals, raise_alarms, read_drift, read_quality
+from everfit.detect.healthy import tempered
 from everfit.detect.outcomes import Outcomes, outcomes_from
 from everfit.detect.performance import measure
 from everfit.detect.signal import NotEnough, Reading, Signal
@@ -25,7 +27,11 @@ from everfit.profile.table import Profile, portray
 from everfit.spec import Spec
 from everfit.standing import Kept, Standing
 
+RECENT = 60  # windows in which the last unbroken one of a column is looked for
 MOST_SLICES = 20  # values of a slicing column that are measured each for itself
+
+
+Shadow = Callable[[Kept, pl.DataFrame], pl.DataFrame]  # the champion's `_score` and `_prediction` for rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class Measure:
     spec: Spec
     lake: Lake
     notes: Notes
+    shadow: Shadow | None = None  # scores rows that nobody scored, such as those of files
 
     # ---- rows --------------------------------------------------------------------------------------------------------
     def times(self, since: datetime, until: datetime) -> pl.Series:
@@ -72,7 +79,10 @@ class Measure:
         reference = self.reference(champion)
         current = portray(joined, reference.bins) if reference else None
         drift = read_drift(current, reference, self.spec.watch) if current and reference else ()
-        readings = (*drift, *self._quality(span, current, reference), *self._provisional(joined, champion))
+        if champion is not None:
+            drift = tempered(drift, champion.healthy)
+        quality = self._quality(standing, span, (current, reference))
+        readings = (*drift, *quality, *self._provisional(joined, champion))
         alarms = raise_alarms(readings, self.spec.watch, window=span.end - span.start)
         key = self.notes.put(current.to_bytes(with_bins=False)) if current else None
         name = champion.candidate.id if champion else None
@@ -84,7 +94,10 @@ class Measure:
             return None
         return Profile.from_bytes(self.notes.get(champion.reference))
 
-    def _quality(self, span: Span, current: Profile | None, reference: Profile | None) -> tuple[Reading, ...]:
+    def _quality(
+        self, standing: Standing, span: Span, compared: tuple[Profile | None, Profile | None]
+    ) -> tuple[Reading, ...]:
+        current, reference = compared
         if current is None:
             return ()
         refused = self.lake.read(Table.REFUSED, since=span.start, until=None).collect()
@@ -92,7 +105,7 @@ class Measure:
         twice = refused.filter(pl.col("_reason") == DUPLICATE).height
         named = refused["_column"].drop_nulls().value_counts()
         arrivals = Arrivals(refused=refused.height - twice, refused_columns=dict(named.iter_rows()), duplicates=twice)
-        return read_quality(current, reference, arrivals, self.spec.watch)
+        return read_quality(current, reference, arrivals, self.spec.watch, usual(standing))
 
     def _provisional(self, joined: pl.DataFrame, champion: Kept | None) -> tuple[Reading, ...]:
         share = coverage(joined)
@@ -113,11 +126,21 @@ class Measure:
         late = int(joined["_late"].sum()) if joined.height else 0
         readings.append(Signal("quality.late", "*", late / max(1, joined.height), joined.height))
         if champion is not None:
+            joined = self._all_scored(joined, champion)
             needed = self.spec.watch.at_least
             outcomes = self._outcomes(joined, champion)
             readings += [measure(metric, outcomes, needed=needed) for metric in self.spec.metrics]
             readings += self._slices(joined, champion)
         return WindowMatured(span, joined.height, share.labelled, tuple(readings))
+
+    def _all_scored(self, joined: pl.DataFrame, champion: Kept) -> pl.DataFrame:
+        """Rows that came without a score are scored by the champion after the fact, as it would have answered."""
+        unscored = pl.col("_score").is_null()
+        rows = joined.filter(unscored)
+        if self.shadow is None or rows.is_empty():
+            return joined
+        scored = rows.with_columns(self.shadow(champion, rows).select("_score", "_prediction"))
+        return pl.concat([joined.filter(~unscored), scored]).sort("_time", "_id")
 
     def _slices(self, joined: pl.DataFrame, champion: Kept) -> list[Reading]:
         found: list[Reading] = []
@@ -133,6 +156,26 @@ class Measure:
     def _outcomes(self, joined: pl.DataFrame, champion: Kept) -> Outcomes:
         made = champion.candidate
         return outcomes_from(joined, task=made.task, classes=made.classes, positive=made.positive)
+
+
+def usual(standing: Standing) -> dict[tuple[str, str], float]:
+    """Shares that healthy windows reach as well: those of the rows behind the champion, and the last unbroken window.
+
+    The last one makes a fault a jump: what comes slowly is drift, and must not stop the retraining that it calls for.
+    """
+    champion = standing.champion
+    found: dict[tuple[str, str], float] = {}
+    for name, healthy in (champion.healthy if champion else {}).items():
+        found["quality.nulls", name], found["quality.range", name] = healthy.nulls, healthy.outside
+    settled: set[str] = set()  # columns whose last unbroken window was found
+    for window in reversed(standing.history.windows[-RECENT:]):
+        broken = {alarm.signal.column for alarm in window.alarms if alarm.kind == "quality"}
+        shares = {(r.name, r.column): r.value for r in window.readings if isinstance(r, Signal)}
+        for (name, column), value in shares.items():
+            if name.startswith("quality.") and column not in broken | settled:
+                found[name, column] = max(found.get((name, column), 0.0), value)
+        settled |= {column for _, column in shares} - broken
+    return found
 
 
 def _coverage(share: Coverage) -> Reading:

@@ -53,7 +53,7 @@ def _stage(steps: Steps, now: Standing, story: Story, place: tuple[ReleasePlanne
         case Publish(candidate):
             steps.publish(now.bench[candidate])
         case GoLive(to, previous):
-            steps.go_live(now.bench[to], story.run, alive)
+            steps.go_live(now.bench[to], now.bench[previous] if previous else None, story.run, alive)
             return Next(WentLive(to, now.bench[to].version, previous, plan.back, plan.cause))
         case Alias(champion, _):
             steps.alias(now, champion)

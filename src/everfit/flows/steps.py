@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from everfit.clock import rest, ticks
+from everfit.detect.healthy import healthy_windows
 from everfit.detect.outcomes import Outcomes, outcomes_from
 from everfit.detect.performance import level
 from everfit.errors import DataBlocked, LeaseLost, ModelUnusable
@@ -28,7 +29,7 @@ from everfit.observe.labels import join
 from everfit.observe.options import Rows
 from everfit.ports import Job, Ports, Registration, Route, Table
 from everfit.profile.table import Profile, learn_bins, portray
-from everfit.retrain.candidate import Candidate
+from everfit.retrain.candidate import Candidate, ModelFile
 from everfit.retrain.dataset import Dataset, cut, feature_frame, training_frame
 from everfit.retrain.options import DEFAULT_TRAINER
 from everfit.retrain.recipe import Known, Recipe, Subject, plan_recipe
@@ -38,6 +39,8 @@ from everfit.spec import Spec
 from everfit.standing import Kept, Standing, Story
 
 SWAP_AT_MOST = 60.0  # seconds that servers have to answer with a new model before the release fails
+MOST_WINDOWS = 60  # latest windows behind a champion that say what is usual
+MOST_BEHIND = 500_000  # latest training rows among which they are
 TIMED_ROWS = 50  # single rows that are timed when the spec limits latency
 
 
@@ -50,6 +53,7 @@ class Steps:
     runs: Path
     ports: Ports
     never: datetime = datetime(9999, 1, 1, tzinfo=UTC)
+    swap_at_most: float = SWAP_AT_MOST
     _at_hand: dict[str, tuple[pl.DataFrame, pl.DataFrame, Dataset]] = field(default_factory=dict)
 
     def now(self) -> datetime:
@@ -100,7 +104,10 @@ class Steps:
         feature_frame(holdout, recipe).write_parquet(folder / "holdout.parquet")
         made = self.ports.trainer.train(self._job(folder, recipe, dataset.classes), alive)
         file = self.ports.models.keep(made.folder, made.format)
-        (folder / "train.parquet").unlink()  # the rows are pinned in the lake; a copy a run would fill the disk
+        if made.scores is not None:
+            keep_scores(folder, file, holdout, made.scores)
+        # The rows are pinned in the lake; a copy a run would fill the disk. A worker that was slower may have come first.
+        (folder / "train.parquet").unlink(missing_ok=True)
         return Candidate(
             recipe.id, file, recipe.task, recipe.schema, dataset.classes, self._positive(dataset.classes),
             recipe.train.end, dataset.train_rows,
@@ -142,22 +149,39 @@ class Steps:
             )
         case = Case(candidate.id, name, self.spec.primary, self.spec.metrics, recipe.holdout)
         verdict = judge_candidate(case, outcomes, against, self.spec.judge, self._measured(scored, candidate))
-        profile = portray(scored, learn_bins(scored, recipe.schema))
-        return Judged(verdict, self.ports.notes.put(profile.to_bytes()), self._per_window(scored, candidate))
+        behind = pl.concat([train.sort("_time").tail(MOST_BEHIND).drop("_score"), scored], how="diagonal_relaxed")
+        bins = learn_bins(behind, recipe.schema)
+        profile = portray(scored, bins)
+        healthy = healthy_windows([portray(part, bins) for part in self._windows(behind)[-MOST_WINDOWS:]], profile)
+        levels = self._per_window(scored, candidate)
+        return Judged(verdict, self.ports.notes.put(profile.to_bytes()), levels, healthy)
+
+    def _windows(self, rows: pl.DataFrame) -> list[pl.DataFrame]:
+        """Rows cut into windows that are large enough to be read."""
+        size = self.spec.observe.window
+        placed = rows.sort("_time").with_row_index("_row")
+        window = pl.col("_row") // size.rows if isinstance(size, Rows) else pl.col("_time").dt.truncate(size)
+        parts = placed.with_columns(_window=window).partition_by("_window", maintain_order=True)
+        return [part for part in parts if part.height >= self.spec.watch.at_least]
 
     def _per_window(self, scored: pl.DataFrame, candidate: Candidate) -> dict[str, float]:
         """The mean level in windows of the proving rows. A metric of a week is not the mean of its days'.
 
         Measured on a week of flights: ROC AUC 0.734 over all rows, 0.689 as the mean of the days.
         """
-        size = self.spec.observe.window
-        rows = scored.sort("_time").with_row_index("_row")
-        window = pl.col("_row") // size.rows if isinstance(size, Rows) else pl.col("_time").dt.truncate(size)
-        parts = [part for _, part in rows.group_by(window.alias("_window"), maintain_order=True)]
-        whole = [self._outcomes(part, candidate) for part in parts if part.height >= self.spec.watch.at_least]
+        whole = [self._outcomes(part, candidate) for part in self._windows(scored)]
         levels = {metric: [level(metric, each) for each in whole] for metric in self.spec.metrics}
         found = {metric: [value for value in values if value is not None] for metric, values in levels.items()}
         return {metric: sum(values) / len(values) for metric, values in found.items() if values}
+
+    def shadow(self, kept: Kept, rows: pl.DataFrame) -> pl.DataFrame:
+        """What a kept model would have answered to rows that it did not serve, made in a child."""
+        folder = self.runs / "shadow"
+        folder.mkdir(parents=True, exist_ok=True)
+        features = folder / "rows.parquet"
+        feature_frame(rows, kept.recipe).write_parquet(features)
+        job = self._job(folder, kept.recipe, kept.candidate.classes)
+        return self.ports.trainer.score(self.ports.models.path(kept.candidate.file), features, job, lambda: True)
 
     def describe(self, version: int, judged: Judged) -> None:
         """Tell the registry how the candidate did."""
@@ -188,24 +212,25 @@ class Steps:
         folder = self.ports.models.path(kept.candidate.file)
         self.ports.gateway.publish(kept.candidate, kept.version, folder)
 
-    def go_live(self, kept: Kept, key: str, alive: Alive) -> None:
+    def go_live(self, kept: Kept, before: Kept | None, key: str, alive: Alive) -> None:
         """Point all traffic to a model and see that every server answers with it. If one cannot, point back.
+
+        What to point back to comes from the plan: after a crash within this step the gateway names the new model.
 
         Raises:
             ModelUnusable: a server does not answer with it; traffic goes where it went before.
         """
         gateway, model = self.ports.gateway, self.spec.model
-        before = gateway.live(model)
         gateway.point(model, Route(kept.candidate.id, kept.version, key))
         since = ticks()
         while not gateway.confirmed(model):
             if not alive():
                 raise LeaseLost(f"the lease of {key} was lost while servers swapped; whoever took it goes on")
-            if ticks() > since + SWAP_AT_MOST:
+            if ticks() > since + self.swap_at_most:
                 if before is not None:
-                    gateway.point(model, Route(before.candidate, before.version, f"{key}-undone"))
+                    gateway.point(model, Route(before.candidate.id, before.version, f"{key}-undone"))
                 raise ModelUnusable(
-                    f"version {kept.version} was not answered with after {SWAP_AT_MOST:.0f} s; see the servers' log"
+                    f"version {kept.version} was not answered with after {self.swap_at_most:g} s; see the servers' log"
                 )
             rest(0.01)
 
@@ -220,9 +245,11 @@ class Steps:
         """Drop the files of versions beyond those that are kept. The ledger and the registry remember them."""
         safe = {standing.history.previous, standing.history.champion and standing.history.champion.candidate}
         newest = sorted(standing.bench.values(), key=lambda kept: -kept.version)
-        for kept in newest[keep:]:
-            if kept.candidate.id not in safe:
-                self.ports.gateway.withdraw(self.spec.model, kept.candidate.id)
+        going = [kept for kept in newest[keep:] if kept.candidate.id not in safe]
+        staying = {kept.candidate.file.key for kept in newest if kept not in going}  # equal models share their file
+        for kept in going:
+            self.ports.gateway.withdraw(self.spec.model, kept.candidate.id)
+            if kept.candidate.file.key not in staying:
                 self.ports.models.drop(kept.candidate.file)
 
     # ---- parts -------------------------------------------------------------------------------------------------------
@@ -262,12 +289,18 @@ class Steps:
     def _scored(
         self, run: str, candidate: Candidate, holdout: pl.DataFrame, recipe: Recipe, alive: Alive
     ) -> pl.DataFrame:
-        """Held-out rows with a model's scores, made in a child: a model that crashes must not take the worker along."""
+        """Held-out rows with a model's scores: as its training left them, else made in a child.
+
+        A model that crashes must not take the worker along.
+        """
         folder = self.runs / run
         folder.mkdir(parents=True, exist_ok=True)
+        job = self._job(folder, recipe, candidate.classes)
+        kept = None if job.timed_rows else kept_scores(folder, candidate.file, holdout)
+        if kept is not None:
+            return holdout.drop(kept.columns, strict=False).hstack(kept)
         rows = folder / "holdout.parquet"
         feature_frame(holdout, recipe).write_parquet(rows)
-        job = self._job(folder, recipe, candidate.classes)
         scores = self.ports.trainer.score(self.ports.models.path(candidate.file), rows, job, alive)
         return holdout.drop(scores.columns, strict=False).hstack(scores)
 
@@ -287,6 +320,25 @@ class Steps:
         if "_latency_ms" in scored.columns and (timed := scored["_latency_ms"].drop_nulls()).len():
             latency = timedelta(milliseconds=float(np.quantile(timed.to_numpy(), 0.99)))
         return Measured(slices=slices, size=candidate.file.size, latency_p99=latency)
+
+
+def keep_scores(folder: Path, file: ModelFile, holdout: pl.DataFrame, scores: pl.DataFrame) -> None:
+    """Keep what training said of the held-out rows under the model's name, with the rows it was said of."""
+    place = folder / f"scores-{file.key}.parquet"
+    arriving = place.with_suffix(".arriving")
+    holdout.select("_id").hstack(scores).write_parquet(arriving)
+    arriving.replace(place)
+
+
+def kept_scores(folder: Path, file: ModelFile, holdout: pl.DataFrame) -> pl.DataFrame | None:
+    """What `keep_scores` kept; None if it was on another machine, is damaged, or was said of other rows."""
+    place = folder / f"scores-{file.key}.parquet"
+    try:
+        kept = pl.read_parquet(place)
+        same = kept["_id"].equals(holdout["_id"])
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    return kept.drop("_id") if same else None
 
 
 def _same_order(scored: pl.DataFrame, theirs: Candidate, ours: Candidate) -> pl.DataFrame:

@@ -7,12 +7,12 @@ catches up moment by moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from everfit.decide.decision import Decision, Retrain, Wait
-from everfit.decide.options import OnSchedule
+from everfit.decide.options import OnAll, OnAny, OnSchedule, Trigger
 from everfit.decide.policy import Rules, decide, default_triggers
 from everfit.decide.schedule import next_fire
 from everfit.flows.durable import Desk, Follower, begin
@@ -61,9 +61,8 @@ class Watch:
     def _fires(self, after: datetime) -> Iterator[datetime]:
         if after.year < 2:  # before the first event there is no time to schedule in
             return
-        for trigger in self.spec.triggers:
-            if isinstance(trigger, OnSchedule):
-                yield next_fire(trigger.schedule, trigger.timezone, after)
+        for trigger in _schedules(self.spec.triggers):
+            yield next_fire(trigger.schedule, trigger.timezone, after)
 
     def _closing(self, standing: Standing, until: datetime) -> list[Span]:
         cursor = self._cursor(standing)
@@ -155,6 +154,16 @@ def rules_of(spec: Spec) -> Rules:
     """What a spec asks of the policy."""
     triggers = spec.triggers or default_triggers(spec.primary)
     return Rules(triggers, spec.decide, spec.primary, spec.train.at_least + spec.judge.at_least)
+
+
+def _schedules(triggers: Iterable[Trigger]) -> Iterator[OnSchedule]:
+    """Schedules at the top and inside `all` and `any`."""
+    for trigger in triggers:
+        match trigger:
+            case OnSchedule():
+                yield trigger
+            case OnAll(all=parts) | OnAny(any=parts):
+                yield from _schedules(parts)
 
 
 def _same(standing: Standing, decision: Decision) -> bool:

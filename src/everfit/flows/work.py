@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from everfit.clock import ticks
-from everfit.errors import Conflict, Unavailable
-from everfit.flows.durable import Desk, Flow, Follower, Progress, advance
-from everfit.ledger import StepFailed
-from everfit.ports import Write
+from everfit.errors import Conflict, IllegalMove, LeaseLost, Unavailable
+from everfit.flows.durable import Alive, Desk, Flow, Follower, Next, NotYet, Progress, advance
+from everfit.ledger import ReleaseEnded, RenewEnded, StepFailed
+from everfit.standing import Standing, Story, next_state
 
 FIRST_REST, LONGEST_REST = 1.0, 300.0  # seconds before something that was away is tried again
 
@@ -26,6 +26,7 @@ class Work:
     follower: Follower
     flows: dict[str, Flow]  # "renew" and "release", by the beginning of the run's name
     report: Callable[[str, str, Exception], None]  # (run, what follows, error): a log line
+    seconds: Callable[[], float] = ticks
     _resting: dict[str, tuple[int, float]] = field(default_factory=dict)  # run -> (tries, not before)
 
     def tick(self) -> bool:
@@ -37,30 +38,52 @@ class Work:
     def _advance(self, run: str) -> bool:
         tries, not_before = self._resting.get(run, (0, 0.0))
         flow = self.flows.get(run.split("-", maxsplit=1)[0])
-        if flow is None or ticks() < not_before:
+        if flow is None or self.seconds() < not_before:
             return False
         try:
-            moved = advance(self.desk, self.follower, run, flow) is Progress.MOVED
+            moved = self._moved(run, flow)
         except Conflict:
             return False  # the lease was lost while the step ran: whoever took it goes on
         except Unavailable as error:
             rest = min(FIRST_REST * 2**tries, LONGEST_REST)
-            self._resting[run] = (tries + 1, ticks() + rest)
+            self._resting[run] = (tries + 1, self.seconds() + rest)
             self.report(run, f"is tried again in {rest:.0f} s", error)
             return False
-        except Exception as error:  # the border: an unexpected error must end its run, not the worker
-            self.report(run, "ends here", error)
-            self._give_up(run, error)
-            return True
         self._resting.pop(run, None)
         return moved
 
-    def _give_up(self, run: str, error: Exception) -> None:
-        story = self.follower.standing().stories[run]
-        said = f"{type(error).__name__}: {error} (unexpected; the worker's log has the whole trace)"
-        fact = StepFailed("go on", type(error).__name__, said)
-        step = len(story.facts) + 1
+    def _moved(self, run: str, flow: Flow) -> bool:
+        def guarded(now: Standing, story: Story, alive: Alive) -> Next | NotYet:
+            try:
+                return flow(now, story, alive)
+            except (Conflict, Unavailable):
+                raise
+            except Exception as error:  # the border: an unexpected error must end its run, not the worker
+                if not alive():
+                    raise LeaseLost(
+                        f"the lease of {run} was lost; what failed here may have gone well there"
+                    ) from error
+                self.report(run, "ends here", error)
+                return given_up(now, story, error)
+
         try:
-            self.desk.ledger.append(Write(self.follower.model, run, step, fact, self.desk.now(), self.desk.worker.name))
-        except Conflict:
-            return  # somebody else went on with it
+            return advance(self.desk, self.follower, run, guarded) is Progress.MOVED
+        except IllegalMove as error:  # the same step would bring the same fact for ever
+            self.report(run, "ends here", error)
+            fact = error
+            return (
+                advance(self.desk, self.follower, run, lambda now, story, _: given_up(now, story, fact))
+                is Progress.MOVED
+            )
+
+
+def given_up(now: Standing, story: Story, error: Exception) -> Next:
+    """The fact that ends a run which cannot go on, under the lease of whoever works on it."""
+    said = f"{type(error).__name__}: {error} (unexpected; the worker's log has the whole trace)"
+    failed = StepFailed("go on", type(error).__name__, said)
+    try:
+        next_state(now, story.run, failed)
+    except IllegalMove:  # a model that serves, or rows that were blocked, cannot fail any more: only the run is over
+        ends = RenewEnded if story.run.startswith("renew-") else ReleaseEnded
+        return Next(ends("failed", said), ends=True)
+    return Next(failed)

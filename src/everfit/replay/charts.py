@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from math import log10
 from statistics import fmean
 from textwrap import wrap
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 from everfit.replay.told import CandidateLine, ChampionLine, Compared, DriftMap, ReportStory
 
 DAYS_OF_MEAN = 7
-DRIFT_CAP = 0.5  # debiased PSI: far beyond 0.25, the customary line of "very different"
+DRIFT_CAP = 5.0  # debiased PSI; short windows of weather come there, and all beyond is equally another world
+DRIFT_TICKS = (0, 0.1, 0.25, 0.5, 1, 2, 5)
 WEEKS_FROM = 60  # so many days and more are shown as weeks: cells that one can point at
 RIVAL_COLOURS = ("var(--rival-1)", "var(--rival-2)", "var(--rival-3)", "var(--rival-4)")
 RIVAL_DASHES = ("dash", "dot", "dashdot", "longdash")  # told apart without colours as well
@@ -182,7 +184,8 @@ def candidates_chart(candidates: tuple[CandidateLine, ...], metric: str) -> Char
     layout = _layout(
         xaxis={**AXIS, "title": {"text": f"gain in {_plain(metric)} on the same rows"}, "tickformat": "+.3f",
                "zeroline": True, "zerolinewidth": 2},
-        yaxis={**AXIS, "type": "category", "categoryorder": "array", "categoryarray": names[::-1], "showgrid": False},
+        yaxis={**AXIS, "type": "category", "categoryorder": "array", "categoryarray": names[::-1], "showgrid": False,
+               "range": [-0.7, len(names) - 0.3]},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         margin={"t": 36, "r": 16, "b": 48, "l": 90},
     )  # fmt: skip
@@ -223,26 +226,28 @@ def _gains(
 
 def drift_chart(drift: DriftMap) -> Chart:
     """Drift of each column over time: the columns that moved most on top."""
-    weekly = weeks(drift) if len(drift.days) >= WEEKS_FROM else drift
-    unit = "week" if weekly is not drift else "day"
-    order = sorted(range(len(weekly.columns)), key=lambda row: _strength(weekly.values[row]))
-    columns = [_plain(weekly.columns[row]) for row in order]
-    times = [day.isoformat() for day in weekly.days]
+    shown, unit = by_time(drift)
+    order = sorted(range(len(shown.columns)), key=lambda row: _strength(shown.values[row]))
+    columns = [_plain(shown.columns[row]) for row in order]
+    times = [day.isoformat() for day in shown.days]
     half = timedelta(hours=84 if unit == "week" else 12)
-    ends = [(_midnight(weekly.days[0]) - half).isoformat(), (_midnight(weekly.days[-1]) + half).isoformat()]
-    marks = [(_plain(column), day.isoformat()) for column, day in sorted(weekly.alarms)]
+    ends = [(_midnight(shown.days[0]) - half).isoformat(), (_midnight(shown.days[-1]) + half).isoformat()]
+    marks = [(_plain(column), day.isoformat()) for column, day in sorted(shown.alarms)]
+    known = [shown.values[row] for row in order]
     heat = {
-        "type": "heatmap", "x": times, "y": columns, "xgap": 1, "ygap": 1, "zmin": 0, "zmax": DRIFT_CAP,
-        "z": [[None if value is None else round(value, 4) for value in weekly.values[row]] for row in order],
+        "type": "heatmap", "x": times, "y": columns, "xgap": 1, "ygap": 1, "zmin": 0, "zmax": shade(DRIFT_CAP),
+        "z": [[None if value is None else round(shade(value), 4) for value in row] for row in known],
+        "customdata": [[None if value is None else round(value, 4) for value in row] for row in known],
         "colorscale": [[stop, f"var(--heat-{place})"] for place, stop in enumerate(STOPS)],
         "colorbar": {"title": {"text": "PSI", "side": "top"}, "thickness": 12, "outlinewidth": 0, "len": 0.9,
-                     "tickvals": [0, 0.1, 0.2, 0.3, 0.4, 0.5], "ticktext": ["0", "0.1", "0.2", "0.3", "0.4", "0.5+"]},
-        "hovertemplate": f"%{{y}}, {unit} of %{{x|%e %b %Y}}: %{{z:.3f}}<extra></extra>", "hoverongaps": False,
+                     "tickvals": [shade(tick) for tick in DRIFT_TICKS],
+                     "ticktext": [f"{tick:g}{'+' if tick == DRIFT_CAP else ''}" for tick in DRIFT_TICKS]},
+        "hovertemplate": f"%{{y}}, {unit} of %{{x|%e %b %Y}}: %{{customdata:.3f}}<extra></extra>", "hoverongaps": False,
     }  # fmt: skip
     dots = {
         "type": "scatter", "mode": "markers", "name": "alarm", "showlegend": False, "hoverinfo": "skip",
         "x": [day for _, day in marks], "y": [column for column, _ in marks],
-        "marker": {"symbol": "circle", "size": 5, "color": "var(--mark)",
+        "marker": {"symbol": "circle", "size": 4.5, "color": "var(--mark)",
                    "line": {"width": 1, "color": "var(--paper)"}},
     }  # fmt: skip
     layout = _layout(
@@ -257,6 +262,11 @@ def drift_chart(drift: DriftMap) -> Chart:
         f"on; dots mark the {len(marks)} cells with an alarm. Most drift: {_listed(columns[::-1][:3])}."
     )
     return Chart("drift", [heat, dots], layout, said, 90 + 22 * len(columns))
+
+
+def by_time(drift: DriftMap) -> tuple[DriftMap, str]:
+    """The map as it is shown, and what a cell stands for: a day, or a week when there are many."""
+    return (weeks(drift), "week") if len(drift.days) >= WEEKS_FROM else (drift, "day")
 
 
 def weeks(drift: DriftMap) -> DriftMap:
@@ -274,8 +284,17 @@ def weeks(drift: DriftMap) -> DriftMap:
     return DriftMap(mondays, drift.columns, tuple(values), alarms)
 
 
+def shade(psi: float) -> float:
+    """Where a PSI lies on the colour scale: logarithmic, so that 0.1 and 0.25 can be told apart beside 5.
+
+    >>> shade(0.0), shade(0.9)
+    (0.0, 1.0)
+    """
+    return log10(1 + min(max(psi, 0.0), DRIFT_CAP) / 0.1)
+
+
 def _strength(row: tuple[float | None, ...]) -> float:
-    known = [min(value, DRIFT_CAP) for value in row if value is not None]
+    known = [shade(value) for value in row if value is not None]
     return fmean(known) if known else 0.0
 
 

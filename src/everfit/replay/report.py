@@ -13,8 +13,8 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from everfit.replay.charts import charts_of, trailing_mean, weeks
-from everfit.replay.told import DriftMap, ReportStory
+from everfit.replay.charts import by_time, charts_of, trailing_mean
+from everfit.replay.told import ReportStory
 
 DASH = "\N{EN DASH}"  # where there is no number
 WORDS = {
@@ -38,6 +38,7 @@ def render(story: ReportStory) -> str:
     (True, True)
     """
     charts = charts_of(story)
+    drift, unit = by_time(story.drift) if story.drift is not None else (None, "")
     means = {name: trailing_mean(values) for name, values in story.rivals.items()}
     return _page().render(
         story=story,
@@ -45,7 +46,8 @@ def render(story: ReportStory) -> str:
         drawn=[{"id": chart.id, "data": chart.data, "layout": chart.layout} for chart in charts],
         mean=trailing_mean({point.day: point.value for point in story.daily}),
         rival_means=means,
-        drift=_by_week(story.drift),
+        drift=drift,
+        unit=unit,
         plotly=Markup(get_plotlyjs()),  # the library's own code, not a word of the story
     )
 
@@ -55,10 +57,6 @@ def _page() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "signed": signed, "day": day, "moment": moment, "word": word}
     return environment.from_string(files("everfit.replay").joinpath("report.html.j2").read_text(encoding="utf-8"))
-
-
-def _by_week(drift: DriftMap | None) -> DriftMap | None:
-    return weeks(drift) if drift is not None else None
 
 
 def number(value: float | None, places: int = 4) -> str:

@@ -38,7 +38,8 @@ NOTES = (
     "“Proven” is the mean of the days of the rows on which the judge compared a candidate, which nobody trained on; "
     "“live” is the mean of the whole days on which it served.",
     "Drift is measured against the rows that the champion of the day was proven on: the map pales when a champion with "
-    "a newer reference comes. Drift explains; alone it is no reason to retrain.",
+    "a newer reference comes. A short window differs from a longer reference by its nature (one weekday, one spell of "
+    "weather). Drift explains; alone it is no reason to retrain.",
 )
 
 
@@ -188,12 +189,13 @@ def _candidates(standing: Standing) -> Iterator[CandidateLine]:
 
 
 def _decisions(standing: Standing) -> list[DecisionLine]:
-    """Every decision; waits that follow each other for the same reasons count as one."""
+    """Every decision; waits that follow each other by the same triggers, and what is said again, count as one line."""
     lines: list[DecisionLine] = []
     before: tuple[str, ...] = ()
     for at, window, decision in standing.decisions:
-        now = (decision.kind, *(reason.trigger for reason in decision.because))
-        if isinstance(decision, Wait) and now == before:
+        told = [reason.trigger if isinstance(decision, Wait) else reason.said for reason in decision.because]
+        now = (decision.kind, *told)
+        if now == before:
             lines[-1] = _decision_line(lines[-1].at, window, decision, times=lines[-1].times + 1)
         else:
             lines.append(_decision_line(at, window, decision, times=1))
@@ -215,10 +217,18 @@ def _detail(reason: Reason) -> str:
     >>> _detail(Reason("decay", 0.0312, 0.02, "it fell", "e1"))
     'decay: it fell (read 0.0312, limit 0.02)'
     """
-    read = [
-        f"{word} {value:,.4g}" for word, value in (("read", reason.value), ("limit", reason.limit)) if value is not None
-    ]
+    values = (("read", reason.value), ("limit", reason.limit))
+    read = [f"{word} {_number(value)}" for word, value in values if value is not None]
     return f"{reason.trigger}: {reason.said}" + (f" ({', '.join(read)})" if read else "")
+
+
+def _number(value: float) -> str:
+    """Four digits, or all of a count.
+
+    >>> _number(0.03125), _number(25000)
+    ('0.03125', '25,000')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _sentences(because: Sequence[Reason]) -> str:
@@ -233,8 +243,8 @@ def _drift(standing: Standing) -> DriftMap | None:
         day = window.span.start.date()
         for reading in window.readings:
             if (effect := _psi(reading)) is not None:
-                found.setdefault((reading.column, day), []).append(effect)
-        alarms |= {(alarm.signal.column, day) for alarm in window.alarms if alarm.kind == "drift"}
+                found.setdefault((_shown(reading.column), day), []).append(effect)
+        alarms |= {(_shown(alarm.signal.column), day) for alarm in window.alarms if alarm.kind == "drift"}
     if not found:
         return None
     columns = tuple(sorted({column for column, _ in found}))
@@ -243,6 +253,11 @@ def _drift(standing: Standing) -> DriftMap | None:
         tuple(fmean(found[column, day]) if (column, day) in found else None for day in days) for column in columns
     )
     return DriftMap(days, columns, values, frozenset(each for each in alarms if each[0] in columns))
+
+
+def _shown(column: str) -> str:
+    """A column as its owner knows it."""
+    return "the model's score" if column == "_score" else column
 
 
 def _psi(reading: Reading) -> float | None:

@@ -123,7 +123,8 @@ def _features(
             yield Finding(name, "type", said, blocks=True)
         elif recent.height:
             before = _before(train, name, reference)
-            yield from _nulls(name, recent[name], before, quality.nulls_rise)
+            usual = max([quality.nulls_rise + _share(before), *_stretches(train[name], recent.height)])
+            yield from _nulls(name, recent[name], before, usual)
 
 
 def _before(train: pl.DataFrame, name: str, reference: Profile | None) -> tuple[int, int]:
@@ -134,15 +135,26 @@ def _before(train: pl.DataFrame, name: str, reference: Profile | None) -> tuple[
     return train.height, train[name].null_count()
 
 
-def _nulls(name: str, recent: pl.Series, before: tuple[int, int], limit: float) -> Iterator[Finding]:
+def _share(before: tuple[int, int]) -> float:
     rows, absent = before
+    return absent / rows if rows else 0.0
+
+
+def _stretches(earlier: pl.Series, rows: int) -> list[float]:
+    """Shares of nulls in whole stretches of earlier rows, as long as the recent ones: what was usual before."""
+    starts = range(0, earlier.len() - rows + 1, rows)
+    return [earlier.slice(start, rows).null_count() / rows for start in starts]
+
+
+def _nulls(name: str, recent: pl.Series, before: tuple[int, int], usual: float) -> Iterator[Finding]:
+    rows = before[0]
     now = recent.null_count() / recent.len()
-    then = absent / rows if rows else 0.0
+    then = _share(before)
     if now == 1.0 and then < 1.0:
         said = f"{name} vanished: all {recent.len():,} recent rows are null, before it was {then:.0%}; {_REMEDY}"
         yield Finding(name, "vanished", said, blocks=True)
         return
     error = sqrt(now * (1 - now) / recent.len() + then * (1 - then) / max(rows, 1))
-    if now - then - SURE * error > limit:
+    if now - SURE * error > usual:
         said = f"{name} is {now:.0%} null in the recent rows, before it was {then:.0%}; {_REMEDY}"
         yield Finding(name, "nulls", said, blocks=True)

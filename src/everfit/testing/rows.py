@@ -1,6 +1,6 @@
-"""Ports in memory, for tests and for authors of plug-ins.
+"""Journal and lake in memory.
 
-Takes what the real adapters take; gives what they give; never touches a disk.
+Takes what the real ones take; gives what they give; never touches a disk.
 """
 
 from __future__ import annotations

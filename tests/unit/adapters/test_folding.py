@@ -1,0 +1,183 @@
+"""The shorter way to ask a model answers as the original does, or is not taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline
+
+from everfit.adapters.boosting import gradient_boosting
+from everfit.adapters.folding import PROBE, SAME, fold
+from everfit.adapters.frames import Framing, Meta, categories_in, features_in
+from everfit.adapters.models import FramePredictor, load, write_model
+
+CLASSES = {"binary": ("0", "1"), "multiclass": ("a", "b", "c"), "regression": ()}
+
+
+def some_rows(many: int, seed: int) -> pl.DataFrame:
+    """Columns of every kind, a fifth of each missing; one without any value, one of a single category."""
+    chance = np.random.default_rng(seed)
+    start = datetime(1969, 6, 1, tzinfo=UTC)
+    built = [start + timedelta(days=int(day), microseconds=int(day)) for day in chance.integers(0, 900, many)]
+    frame = pl.DataFrame(
+        {
+            "late": chance.random(many) > 0.5,
+            "built": pl.Series(built, dtype=pl.Datetime("us", "UTC")),
+            "sent": pl.Series(built[::-1], dtype=pl.Datetime("us", "UTC")),
+            "price": chance.normal(size=many),
+            "shop": chance.choice(["a", "b", "c", "", "nan", "None"], many),
+            "only": pl.Series(["one"] * many),
+            "tail": chance.choice([f"tail {number}" for number in range(400)], many),
+            "empty": pl.Series([None] * many, dtype=pl.Float64),
+            "blank": pl.Series([None] * many, dtype=pl.String),
+            "dear": chance.normal(size=many) * 1e9,
+        }
+    )
+    return frame.select(pl.when(pl.Series(chance.random(many) > 0.2)).then(each).alias(each.name) for each in frame)
+
+
+def trained(task: str, seed: int = 0) -> tuple[Pipeline, Meta, pl.DataFrame]:
+    rows = some_rows(800, seed)
+    meta = Meta(task, features_in(rows), CLASSES[task], CLASSES[task][-1] if task == "binary" else None)
+    signal = rows["price"].fill_null(0).to_numpy() + (rows["shop"] == "a").fill_null(False).to_numpy()
+    target: NDArray[Any] = signal
+    if task != "regression":
+        target = np.array(CLASSES[task])[np.digitize(signal, [-0.3, 0.6][: len(CLASSES[task]) - 1])]
+    frame = Framing(meta, categories_in(rows, meta.features)).build(rows)
+    assert isinstance(frame, pd.DataFrame)
+    model = gradient_boosting(frame.assign(y=target), target="y", seed=seed, task=task, max_iter=15)
+    return model, meta, rows
+
+
+def written(folder: Path, task: str, seed: int = 0) -> tuple[FramePredictor, FramePredictor]:
+    """What is loaded, and the original."""
+    model, meta, rows = trained(task, seed)
+    write_model(model, folder, meta, rows)
+    return load(folder), FramePredictor(model, meta, categories_in(rows, meta.features))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_it_answers_as_the_original(tmp_path: Path, task: str, seed: int) -> None:
+    predictor, original = written(tmp_path, task, seed)
+    assert predictor.short is not None
+    fresh = some_rows(300, seed + 100)
+    nothing = fresh.clear(5)
+    unseen = fresh.with_columns(shop=pl.lit("new"), tail=pl.lit("newer"))
+    for rows in (fresh, fresh[:1], nothing, nothing[:1], unseen, fresh.select(reversed(fresh.columns)), fresh.clear()):
+        found = predictor.score(rows)
+        assert found.shape == (rows.height, len(CLASSES[task]) or 1)
+        assert np.abs(found - original.score(rows)).max(initial=0.0) <= SAME
+
+
+def test_other_types_are_cast_as_for_the_original(tmp_path: Path) -> None:
+    predictor, original = written(tmp_path, "binary")
+    rows = some_rows(50, 7).with_columns(
+        pl.col("price").cast(pl.Float32), pl.col("dear").cast(pl.Int64), pl.col("shop").cast(pl.Categorical)
+    )
+    assert predictor.short is not None
+    assert predictor.score(rows).tolist() == original.score(rows).tolist()
+
+
+def test_a_model_of_numbers_alone_and_one_of_categories_alone_fold(tmp_path: Path) -> None:
+    for names in (["price", "dear"], ["shop", "tail"], ["built", "late"]):
+        rows = some_rows(400, 1).select(names)
+        meta = Meta("regression", features_in(rows))
+        frame = Framing(meta, categories_in(rows, meta.features)).build(rows)
+        assert isinstance(frame, pd.DataFrame)
+        model = gradient_boosting(frame.assign(y=np.arange(400.0)), target="y", seed=0, task="regression", max_iter=5)
+        folder = tmp_path / names[0]
+        write_model(model, folder, meta, rows)
+        predictor = load(folder)
+        original = FramePredictor(model, meta, categories_in(rows, meta.features))
+        assert predictor.short is not None
+        assert predictor.score(rows).tolist() == original.score(rows).tolist()
+
+
+def other_scores(probe: Path) -> None:
+    rows = pl.read_parquet(probe)
+    rows.with_columns(pl.col("_score").list.eval(pl.element() + 1e-9)).write_parquet(probe)
+
+
+def fewer_columns(probe: Path) -> None:
+    pl.read_parquet(probe).drop("shop").write_parquet(probe)
+
+
+def no_scores(probe: Path) -> None:
+    pl.read_parquet(probe).drop("_score").write_parquet(probe)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(other_scores, id="the original answered something else"),
+        pytest.param(fewer_columns, id="the rows are not the model's"),
+        pytest.param(no_scores, id="the original's scores are missing"),
+        pytest.param(lambda probe: probe.write_bytes(b"nonsense"), id="the file is damaged"),
+        pytest.param(Path.unlink, id="there is no file"),
+    ],
+)
+def test_the_original_answers_where_nothing_shows_that_both_agree(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    _, original = written(tmp_path, "binary")
+    change(tmp_path / PROBE)
+    predictor = load(tmp_path)
+    assert predictor.short is None
+    rows = some_rows(20, 3)
+    assert predictor.score(rows).tolist() == original.score(rows).tolist()
+
+
+def a_plain_model(model: Pipeline) -> Any:
+    return model.named_steps["model"]
+
+
+def another_build(model: Pipeline) -> Any:
+    model.named_steps["columns"].remainder = "passthrough"
+    return model
+
+
+def another_encoder(model: Pipeline) -> Any:
+    model.named_steps["columns"].transformers[0][1].unknown_value = -1
+    return model
+
+
+def a_step_more(model: Pipeline) -> Any:
+    return Pipeline([("first", "passthrough"), *model.steps])
+
+
+def a_relative(model: Pipeline) -> Any:
+    model.named_steps["model"].__class__ = type("Relative", (HistGradientBoostingClassifier,), {})
+    return model
+
+
+def weighed(model: Pipeline) -> Any:
+    columns = model.named_steps["columns"]
+    assert isinstance(columns, ColumnTransformer)
+    columns.transformer_weights = {"numbers": 2.0}
+    return model
+
+
+@pytest.mark.parametrize("change", [a_plain_model, another_build, another_encoder, a_step_more, a_relative, weighed])
+def test_only_what_boosting_makes_is_folded(change: Callable[[Pipeline], Any]) -> None:
+    model, meta, rows = trained("binary")
+    categories = categories_in(rows, meta.features)
+    assert fold(model, meta, categories) is not None
+    assert fold(change(model), meta, categories) is None
+
+
+def test_a_probe_is_small_and_holds_a_row_of_nothing(tmp_path: Path) -> None:
+    written(tmp_path, "binary")
+    probe = pl.read_parquet(tmp_path / PROBE)
+    assert 10 <= probe.height <= 50
+    assert probe[-1].drop("_score").null_count().sum_horizontal().item() == probe.width - 1
