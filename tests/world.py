@@ -69,7 +69,8 @@ def rows(first: int = 0, days: int = DAYS) -> pl.DataFrame:
     whole = pl.DataFrame({
         "flight": [f"f{number}" for number in range(many)],
         "at": [DAY0 + timedelta(days=1) * (number / A_DAY) for number in range(many)],
-        "weak": 0.3 * strong + noise, "strong": strong, "idle": chance.normal(size=many), "shop": chance.choice(["a", "b", "c"], many),
+        "weak": 0.3 * strong + noise, "strong": strong, "idle": chance.normal(size=many),
+        "shop": chance.choice(["a", "b", "c"], many),
         "late": late.astype(int),
     })  # fmt: skip
     return whole[first * A_DAY : (first + days) * A_DAY]

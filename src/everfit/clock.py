@@ -45,6 +45,33 @@ class EventClock:
         return self._read() or BEGINNING
 
 
+class LedClock(EventClock):
+    """An event clock whose hand this process moves: what it last set is the time, and need not be read again.
+
+    >>> clock = LedClock(lambda: None, lambda moment: None)
+    >>> clock.move(datetime(2013, 2, 1, tzinfo=UTC))
+    >>> clock.now().isoformat()
+    '2013-02-01T00:00:00+00:00'
+    """
+
+    def __init__(self, read: Callable[[], datetime | None], write: Callable[[datetime], None]) -> None:
+        super().__init__(read)
+        self._write = write
+        self._set: datetime | None = None
+
+    def now(self) -> datetime:
+        """The recorded moment."""
+        if self._set is None:
+            self._set = super().now()
+        return self._set
+
+    def move(self, to: datetime) -> None:
+        """Record a later moment; an earlier one changes nothing."""
+        if to > self.now():
+            self._write(to)
+            self._set = to
+
+
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
 

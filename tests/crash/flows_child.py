@@ -20,9 +20,11 @@ from everfit.adapters.lake import DeltaLake
 from everfit.adapters.models import Shelf
 from everfit.adapters.registry import MlflowRegistry
 from everfit.adapters.store import SqlStore
+from everfit.adapters.trainer import ProcessTrainer
 from everfit.clock import rest
 from everfit.flows.durable import Worker
 from everfit.ports import Ports, Registration, Write
+from everfit.retrain.options import DEFAULT_TRAINER
 from everfit.testing import FrozenClock, MemoryLake, MemoryTrainer, in_memory
 from tests.world import NOW, World, fill, spec_of
 
@@ -127,7 +129,7 @@ class Frail:
 
 
 def ports_in(folder: Path, *, whole: bool = False, database: str | None = None) -> Ports:
-    """Ports that outlive a process; with `whole` also the lake and the registry are the real ones."""
+    """Ports that outlive a process; with `whole` the lake, the trainer and the registry are real too."""
     store = SqlStore(database or f"sqlite:///{folder / 'ledger.db'}")
     lake: Any = DeltaLake(str(folder / "lake")) if whole else MemoryLake()
     if not whole:
@@ -138,7 +140,7 @@ def ports_in(folder: Path, *, whole: bool = False, database: str | None = None) 
     memory = in_memory(FrozenClock(NOW))
     return Ports(
         clock=memory.clock, journal=memory.journal, lake=lake, ledger=store, leases=store, notes=store,
-        trainer=MemoryTrainer(), models=Shelf(folder / "shelf"), registry=registry,
+        trainer=ProcessTrainer() if whole else MemoryTrainer(), models=Shelf(folder / "shelf"), registry=registry,
         gateway=FolderGateway(folder / "serving"), teller=memory.teller,
     )  # fmt: skip
 
@@ -156,7 +158,10 @@ def world_in(folder: Path, hold: float, fuse: Fuse | None = None, *, whole: bool
     parameters = json.loads((folder / "parameters.json").read_text())
     worker = Worker(f"worker:{os.getpid()}", timedelta(seconds=hold))
     keep = "rollout: {keep: 1}\n"  # so that old versions are dropped, which is an effect too
-    return World(frail(ports, fuse) if fuse else ports, folder, spec_of(parameters, keep), worker)
+    spec = spec_of(parameters, keep)
+    if whole:
+        spec = spec.model_copy(update={"train": spec.train.model_copy(update={"trainer": DEFAULT_TRAINER})})
+    return World(frail(ports, fuse) if fuse else ports, folder, spec, worker)
 
 
 def work(folder: str, left: int, hold: float, whole: bool = False) -> None:

@@ -174,19 +174,19 @@ def test_killed_at_every_effect_one_after_the_other_it_still_comes_to_the_same_e
     assert found(folder) == second.after
 
 
-@pytest.mark.parametrize("point", [pytest.param(7, id="before registering"), pytest.param(8, id="after registering")])
-def test_with_the_real_lake_and_registry_too(tmp_path: Path, point: int) -> None:
-    """The fakes above stand for Delta and MLflow; here a whole first run goes through both."""
+def test_with_the_real_lake_trainer_and_registry_too(tmp_path: Path) -> None:
+    """The fakes above stand for Delta, the training child and MLflow; here a whole first run goes through them."""
     folder = tmp_path / "project"
     folder.mkdir()
-    (folder / "parameters.json").write_text(json.dumps(FIRST))
+    (folder / "parameters.json").write_text(json.dumps({"max_iter": 10}))
     world = world_in(folder, LONG, whole=True)
     fill(world.ports.lake)
     world.learn()
-    begun(folder, "renew-1", FIRST)
-    assert worked(folder, point, HOLD, whole=True) == BLOWN
+    world.begin("renew-1")
+    assert worked(folder, RENEW.index("ledger.append CandidateRegistered") + 1, HOLD, whole=True) == BLOWN
     assert worked(folder, 0, HOLD, whole=True) == 0
     after = found(folder)
-    told = [kind for facts in after["facts"].values() for kind, _ in facts]
-    assert Counter(told)["WentLive"] == Counter(told)["CandidateRegistered"] == len(after["pointed"]) == 1
+    told = Counter(kind for facts in after["facts"].values() for kind, _ in facts)
+    assert told["WentLive"] == told["CandidateRegistered"] == len(after["pointed"]) == 1
+    assert after["facts"]["renew-1"][5][1]["version"] == 1
     assert world.ports.registry.aliases("m") == {"champion": 1}

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import polars as pl
 
 from everfit.adapters.frames import Meta, natural
@@ -36,6 +35,7 @@ from everfit.observe.options import Kind
 from everfit.ports import Registration
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 

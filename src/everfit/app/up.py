@@ -25,7 +25,7 @@ from everfit.flows.durable import held
 
 ROLES = ("server", "control", "worker")
 IDLE = {"control": 0.25, "worker": 0.25, "teller": 0.5}  # seconds between looks when nothing moved, live
-REPLAY_IDLE = 0.005  # in a replay the driver waits for us
+REPLAY_IDLE = 0.01  # in a replay the driver waits for us
 LONGEST_REST = 30.0
 GRACE = 20.0  # seconds that a role has to finish what it took
 MOST_DEATHS = 5
@@ -93,7 +93,7 @@ def _worker(app: App, stop: threading.Event) -> None:
     teller = threading.Thread(target=lambda: _loop(app.tell().tick, stop, IDLE["teller"], log), name="teller")
     if app.spec.alerts:
         teller.start()
-    _loop(app.work().tick, stop, REPLAY_IDLE if app.replay else IDLE["worker"], log)
+    _loop(app.work().tick, stop, 3 * REPLAY_IDLE if app.replay else IDLE["worker"], log)
     if app.spec.alerts:
         teller.join(GRACE)
 

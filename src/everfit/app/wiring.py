@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from everfit.adapters.store import SqlStore
 from everfit.adapters.telemetry import logger
 from everfit.adapters.trainer import ProcessTrainer
 from everfit.app.files import Inbox, Receiving
-from everfit.clock import Clock, EventClock, WallClock
+from everfit.clock import Clock, EventClock, LedClock, WallClock
 from everfit.flows.control import Control
 from everfit.flows.durable import Desk, Follower, Worker
 from everfit.flows.measure import Measure
@@ -88,6 +88,9 @@ class App:
         marked = self.store.marked(f"now:{self.spec.model}")
         return datetime.fromisoformat(marked) if marked else None
 
+    def _set_event_time(self, moment: datetime) -> None:
+        self.store.mark(f"now:{self.spec.model}", moment.isoformat())
+
     @cached_property
     def ports(self) -> Ports:
         """The whole outside world."""
@@ -138,11 +141,13 @@ class App:
     def control(self) -> Control:
         """The control loop."""
         measure = Measure(self.spec, self.lake, self.store, self.steps().shadow)
-        watch = Watch(self.spec, self.desk("control"), measure, self.follower())
+        led = LedClock(self._event_time, self._set_event_time) if self.replay else None
+        desk = self.desk("control") if led is None else replace(self.desk("control"), now=led.now)
+        watch = Watch(self.spec, desk, measure, self.follower())
         inbox = Inbox(self.spec.observe.source, self.settings.project, self.receiving)
         return Control(
             watch, self.journal, self.lake, self.store, self.rules, self.settings.clock_file,
-            source=self.journal.key, bring=inbox.bring, replay=self.replay,
+            source=self.journal.key, bring=inbox.bring, clock=led,
         )  # fmt: skip
 
     def work(self) -> Work:

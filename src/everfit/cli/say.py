@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+MOST_REASONS = 3  # in a status; `everfit explain` has them all
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -63,14 +64,18 @@ def _watched(told: dict[str, Any]) -> Iterator[str]:
     if window is not None:
         counts = f"{window['rows']:,} rows, {window['labelled']:,} labelled"
         yield f"last mature window {short(window['span'][0])}: {counts}; {_readings(window)}"
-    for alarm in (told["last_window"] or {}).get("alarms", []):
-        yield f"alarm: {alarm}"
+    alarms = (told["last_window"] or {}).get("alarms", [])
+    if alarms:
+        more = f"; and {len(alarms) - MOST_REASONS} more" if len(alarms) > MOST_REASONS else ""
+        yield f"alarms in the last window: {'; '.join(alarms[:MOST_REASONS])}{more}"
 
 
 def _waiting(told: dict[str, Any]) -> Iterator[str]:
     """What was decided, what runs, and what waits for somebody."""
     if told["decision"]:
-        because = "; ".join(dict.fromkeys(reason["said"] for reason in told["decision"]["because"]))
+        said = list(dict.fromkeys(reason["said"] for reason in told["decision"]["because"]))
+        more = f"; and {len(said) - MOST_REASONS} more" if len(said) > MOST_REASONS else ""
+        because = "; ".join(said[:MOST_REASONS]) + more
         yield f"last decision {short(told['decision']['at'])}: {told['decision']['kind']} ({because})"
     if told["running"]:
         yield f"running: {told['running']}"

@@ -39,7 +39,7 @@ def rest_after(past: History, options: Deciding) -> timedelta:
     for run in reversed(past.runs):
         if run.ended is None or run.outcome == "promoted":
             break
-        fruitless += 1
+        fruitless += run.outcome != "blocked"  # broken data cost no training: once mended, there is no need to wait
     doubled: timedelta = options.cool_down * 2 ** min(fruitless, 20)
     return min(doubled, max(options.rest_at_most, options.cool_down))
 

@@ -45,6 +45,7 @@ triggers:
   - {{name: decay, performance: {{metric: roc_auc, drop: 0.04, mean_of: 7}}}}   # one day alone is too noisy
 decide: {{cool_down: 7d}}
 judge: {{primary: roc_auc, holdout: 7d, gap: 1d, slices: {{by: [origin]}}}}
+rollout: {{keep: 100}}                    # the first champion is compared with at the end
 """
 
 

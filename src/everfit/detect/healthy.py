@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from math import log, sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from everfit.detect.battery import read_drift
 from everfit.detect.options import Watching
@@ -60,7 +60,7 @@ def unusual(psi: float, usual: Healthy) -> float:
     (0.5, True)
     """
     spread = max(usual.deviation, SMALLEST_DEVIATION) * sqrt(1 + 1 / usual.windows)
-    return float(special.stdtr(usual.windows - 1, -(log(max(psi, LEAST)) - usual.psi) / spread))
+    return float(scipy.special.stdtr(usual.windows - 1, -(log(max(psi, LEAST)) - usual.psi) / spread))
 
 
 def tempered(readings: Sequence[Reading], usual: Mapping[str, Healthy]) -> tuple[Reading, ...]:

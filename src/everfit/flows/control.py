@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from everfit.clock import BEGINNING, ticks
+from everfit.clock import BEGINNING, LedClock, ticks
 from everfit.errors import Conflict
 from everfit.flows.collect import Collected, Collecting, collect
 from everfit.flows.watch import Watch
@@ -37,7 +37,7 @@ class Control:
     clock_file: Path
     source: str  # names this machine's journal in the lake
     bring: Callable[[], int]  # picks up new files into the journal; how many
-    replay: bool
+    clock: LedClock | None = None  # a replay's, which this loop leads
     _settled: int = 0
     _busy: bool = False  # a replay waits for a run
     _collected: float = field(default=-GATHER)
@@ -47,13 +47,13 @@ class Control:
     def tick(self) -> bool:
         """Do what is due now; whether anything was done."""
         brought = self.bring()
-        if not self._time_to_collect():
+        if (self._busy and self._runs()) or not self._time_to_collect():
             return bool(brought)
         try:
             collected = self._collect()
             self._collected = ticks()
             self.watch.catch_up()
-            done = self._replayed(collected) if self.replay else self._lived(collected)
+            done = self._lived(collected) if self.clock is None else self._replayed(collected, self.clock)
         except Conflict:
             return True  # another control wrote first: read again and go on from there
         return bool(brought) or collected.upto > 0 or done
@@ -63,7 +63,7 @@ class Control:
         """Rows gather for a while, unless a window is due or somebody waits for what follows from them."""
         if ticks() >= self._collected + GATHER or self._busy or self._wanted() > self._settled:
             return True
-        return not self.replay and bool(self.watch.due(self.watch.desk.now()))
+        return self.clock is None and bool(self.watch.due(self.watch.desk.now()))
 
     def _wanted(self) -> int:
         """The journal number that a client waits for (`GET /v1/clock?settle=N`)."""
@@ -95,43 +95,47 @@ class Control:
         self._say(now, settled=True)
         return bool(due)
 
-    def _replayed(self, collected: Collected) -> bool:
-        model = self.watch.spec.model
+    def _runs(self) -> list[str]:
+        """Runs that are under way: a replay's time stands still for them."""
+        return self.watch.desk.ledger.due(self.watch.spec.model, self.watch.desk.now())
+
+    def _replayed(self, collected: Collected, clock: LedClock) -> bool:
         newest = max(collected.newest or BEGINNING, collected.newest_label or BEGINNING)
-        watermark = max(self._marked(f"watermark:{model}"), newest)
-        if newest > BEGINNING:
-            self.notes.mark(f"watermark:{model}", watermark.isoformat())
+        watermark = self._watermark(newest)
         moved = self._busy = False
-        while not self.watch.desk.ledger.due(model, now := self.watch.desk.now()):
+        while not self._runs():
             due = self.watch.due(watermark)
-            wake = self.watch.next_alarm_clock(now, watermark)
+            wake = self.watch.next_alarm_clock(clock.now(), watermark)
             coming = min([*due, *([wake] if wake else [])], default=None)
             if coming is None:
-                return self._arrived(now, watermark, came=collected.upto > 0) or moved
-            self.notes.mark(f"now:{model}", max(now, coming.at).isoformat())
+                return self._arrived(clock, watermark, came=collected.upto > 0) or moved
+            clock.move(coming.at)
             self.watch.visit(coming)
             moved = True
         self._busy = True
-        self._say(self.watch.desk.now(), settled=False)
+        self._say(clock.now(), settled=False)
         return moved
 
-    def _arrived(self, now: datetime, watermark: datetime, *, came: bool) -> bool:
+    def _watermark(self, newest: datetime) -> datetime:
+        """The newest event time that was ever seen; kept beside the ledger, for a restart must not go back in time."""
+        name = f"watermark:{self.watch.spec.model}"
+        marked = self.notes.marked(name)
+        before = datetime.fromisoformat(marked) if marked else BEGINNING
+        if newest > before:
+            self.notes.mark(name, newest.isoformat())
+        return max(before, newest)
+
+    def _arrived(self, clock: LedClock, watermark: datetime, *, came: bool) -> bool:
         """Nothing is due before the watermark: it is the present."""
-        model = self.watch.spec.model
-        moved = watermark > now
-        if moved:
-            self.notes.mark(f"now:{model}", watermark.isoformat())
+        moved = watermark > clock.now()
+        clock.move(watermark)
         number = self.watch.follower.standing().number
         if moved or came or number != self._number:
             self.watch.decide()
             self._number = self.watch.follower.standing().number
-        self._busy = bool(self.watch.desk.ledger.due(model, max(now, watermark)))
-        self._say(max(now, watermark), settled=not self._busy)
+        self._busy = bool(self._runs())
+        self._say(clock.now(), settled=not self._busy)
         return moved
-
-    def _marked(self, name: str) -> datetime:
-        value = self.notes.marked(name)
-        return datetime.fromisoformat(value) if value else BEGINNING
 
     def _say(self, now: datetime, *, settled: bool) -> None:
         """Tell servers and replays what time it is, and up to which journal number everything was done."""

@@ -106,7 +106,7 @@ class Steps:
         file = self.ports.models.keep(made.folder, made.format)
         if made.scores is not None:
             keep_scores(folder, file, holdout, made.scores)
-        # The rows are pinned in the lake; a copy a run would fill the disk. A worker that was slower may have come first.
+        # The rows are pinned in the lake; a copy a run would fill the disk. Another worker may have come first.
         (folder / "train.parquet").unlink(missing_ok=True)
         return Candidate(
             recipe.id, file, recipe.task, recipe.schema, dataset.classes, self._positive(dataset.classes),
