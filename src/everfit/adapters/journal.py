@@ -120,7 +120,7 @@ class SqliteJournal:
 
     def forget(self, upto: int, taken: Mapping[Table, Mapping[str, str]]) -> None:
         """Drop batches up to a number, safe elsewhere by now, and remember the ids they brought, in one commit."""
-        with self._ready() as connection, _commit(connection):
+        with self._ready() as connection, _unhurried(connection), _commit(connection):
             connection.execute("DELETE FROM waiting WHERE number <= ?", (upto,))
             for table, ids in taken.items():
                 # In order of the key, so that the tree is filled from one side of a page to the other.
@@ -239,6 +239,16 @@ def _insert(connection: sqlite3.Connection, asks: Sequence[_Ask]) -> list[int]:
                 number = connection.execute("INSERT INTO waiting VALUES (NULL, ?, ?, ?)", batch).lastrowid or 0
             numbers.append(number)
     return numbers
+
+
+@contextmanager
+def _unhurried(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commits that need not wait for the disk: forgetting that a power cut undoes is only done again."""
+    connection.execute("PRAGMA synchronous=NORMAL")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA synchronous=FULL")
 
 
 @contextmanager

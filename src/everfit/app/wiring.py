@@ -130,9 +130,13 @@ class App:
         """Follows the ledger of the model."""
         return Follower(self.store, self.spec.model)
 
+    @cached_property
+    def _followed(self) -> Follower:
+        return self.follower()
+
     def standing(self) -> Standing:
         """Where the model stands."""
-        return self.follower().standing()
+        return self._followed.standing()
 
     def steps(self) -> Steps:
         """What runs do to the world."""

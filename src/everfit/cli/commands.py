@@ -98,6 +98,7 @@ def up(
     folder: Annotated[Path, typer.Argument(help="The project folder.")] = HERE,
     role: Annotated[str, typer.Option(help="Which parts to run: server, control, worker, comma separated.")] = "",
     clock: Annotated[str, typer.Option(help="wall, or events: the events' watermark is the time.")] = "wall",
+    json: Json = False,
     child: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run everything: intake and model server, control loop, worker."""
@@ -114,7 +115,7 @@ def up(
     if unknown := set(roles) - set(ROLES):
         raise UsageError(f"--role {min(unknown)!r} is not a role; roles: {', '.join(ROLES)}")
     app.use_clock(events=clock == "events")
-    run(app, roles, say.line)
+    run(app, roles, say.said_as_json if json else say.line)
 
 
 @cli.command()
@@ -299,10 +300,11 @@ def verify(folder: Folder = HERE, json: Json = False) -> None:
 
 
 @audit.command("log")
-def log_(folder: Folder = HERE) -> None:
-    """Print every entry of the ledger as JSON lines."""
+def log_(folder: Folder = HERE, json: Json = False) -> None:
+    """Print every entry of the ledger as JSON lines, with or without --json."""
     import json as text
 
+    del json
     app = _open(folder)
     for entry in app.store.read(app.spec.model):
         fields = {name: getattr(entry, name) for name in entry.__dataclass_fields__}
@@ -310,8 +312,9 @@ def log_(folder: Folder = HERE) -> None:
 
 
 @cli.command()
-def schema() -> None:
-    """Print the JSON Schema of the spec file."""
+def schema(json: Json = False) -> None:
+    """Print the JSON Schema of the spec file, with or without --json."""
+    del json
     from everfit.spec import json_schema
 
     say.as_json(json_schema())

@@ -28,6 +28,12 @@ def line(text: str) -> None:
     out.print(text, markup=False)
 
 
+def said_as_json(text: str) -> None:
+    """Print one sentence as a line of JSON."""
+    sys.stdout.write(json.dumps({"said": text}) + "\n")
+    sys.stdout.flush()
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table."""
     shown = Table(*columns, box=None, pad_edge=False, header_style="bold")

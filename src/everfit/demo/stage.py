@@ -23,6 +23,7 @@ from everfit.demo.flights import PARAMETERS
 from everfit.errors import EverfitError, UsageError
 
 MARK = ".everfit-demo"  # only a folder with this file is ever emptied
+WEEKLY_DAYS = 90  # the rival learns from the last 90 days: on all rows it would take most of the demo's five minutes
 PATIENCE = 60.0  # seconds until the server must listen
 
 SPEC = """\
@@ -42,7 +43,7 @@ watch:
   slices: [origin]
 triggers:
   - {{name: volume, new_labels: 25_000}}
-  - {{name: decay, performance: {{metric: roc_auc, drop: 0.04, mean_of: 7}}}}   # one day alone is too noisy
+  - {{name: decay, performance: {{metric: roc_auc, drop: 0.06, mean_of: 7}}}}   # one day alone is too noisy
 decide: {{cool_down: 7d}}
 judge: {{primary: roc_auc, holdout: 7d, gap: 1d, slices: {{by: [origin]}}}}
 rollout: {{keep: 100}}                    # the first champion is compared with at the end
@@ -123,7 +124,16 @@ def rivals(folder: Path, flights: pl.DataFrame, span: tuple[datetime, datetime])
     out.mkdir(exist_ok=True)
     flights.write_parquet(rows)
     begin, until = (moment.isoformat() for moment in span)
-    words: Sequence[str] = ["-m", "everfit.demo.rivals", str(rows), str(out), "--first-until", begin]
+    words: Sequence[str] = [
+        "-m",
+        "everfit.demo.rivals",
+        str(rows),
+        str(out),
+        "--first-until",
+        begin,
+        "--reach",
+        str(WEEKLY_DAYS),
+    ]
     with (out / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *words, "--from", begin, "--until", until], stdout=log, stderr=subprocess.STDOUT

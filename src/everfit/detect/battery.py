@@ -40,6 +40,7 @@ from everfit.profile.table import SCORE, Profile
 
 DAY = timedelta(days=1)
 NOTHING_USUAL: Mapping[tuple[str, str], float] = MappingProxyType({})
+FAR = 0.5  # widths of the reference's range beyond which a mean is no longer a matter of season
 SUREST = 0.05  # however many false alarms the user allows, one window is never tested more loosely than this
 
 
@@ -201,8 +202,19 @@ def _quality_of(now: ColumnProfile, then: ColumnProfile, lines: Quality, usual: 
     if isinstance(now.bins, CategoryBins):
         unseen = usual.of("quality.unseen")
         return [*readings, *_share("quality.unseen", name, now.unseen, now.present, lines.unseen, before=unseen)]
+    if not _far(now):  # beyond the edge, but not far: weather, prices and people do that
+        return readings
     outside = usual.of("quality.range")
     return [*readings, *_share("quality.range", name, now.outside, now.present, lines.out_of_range, before=outside)]
+
+
+def _far(now: ColumnProfile) -> bool:
+    """Whether the mean lies beyond the reference's range by more than half its width: another unit, not a warm day."""
+    if not isinstance(now.bins, NumberBins) or now.mean is None or not len(now.bins.edges):
+        return False
+    low, high = float(now.bins.edges[0]), float(now.bins.edges[-1])
+    beyond = FAR * (high - low)
+    return not low - beyond <= now.mean <= high + beyond
 
 
 def _share(name: str, column: str, part: int, whole: int, line: float | None, before: float = 0.0) -> list[Signal]:

@@ -26,7 +26,7 @@ class Quality(BaseModel, frozen=True, extra="forbid"):
     refused: Share = Field(0.05, description="more refused rows than this and the source is broken")
     unseen: Share = Field(0.5, description="more rows of unseen categories than this and the column was renamed")
     out_of_range: Share = Field(
-        0.5, description="more rows outside the reference's range than this and the unit changed"
+        0.5, description="more rows than this, and the mean, far outside the reference's range: the unit changed"
     )
 
 

@@ -23,6 +23,7 @@ from everfit.ports import Journal, Lake, Notes
 
 LOOK_AGAIN = 15.0  # seconds after which the policy is asked again although nothing came
 GATHER = 2.0  # seconds for which rows gather before they are moved: a commit to the lake costs the same for one or many
+GATHER_IN_REPLAY = 10.0  # a replay asks for what follows from its rows; it need not be guessed
 
 
 @dataclass(slots=True)
@@ -61,7 +62,8 @@ class Control:
     # ---- rows --------------------------------------------------------------------------------------------------------
     def _time_to_collect(self) -> bool:
         """Rows gather for a while, unless a window is due or somebody waits for what follows from them."""
-        if ticks() >= self._collected + GATHER or self._busy or self._wanted() > self._settled:
+        patience = GATHER if self.clock is None else GATHER_IN_REPLAY
+        if ticks() >= self._collected + patience or self._busy or self._wanted() > self._settled:
             return True
         return self.clock is None and bool(self.watch.due(self.watch.desk.now()))
 

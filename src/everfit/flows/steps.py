@@ -196,6 +196,8 @@ class Steps:
         tags = {"everfit.verdict": judged.verdict.kind, "everfit.said": judged.verdict.said,
                 "everfit.reference": judged.reference or ""}  # fmt: skip
         self.ports.registry.describe(self.spec.model, version, metrics, tags)
+        if judged.verdict.kind == "better":
+            self.ports.registry.alias(self.spec.model, {"challenger": version})  # until it goes live
 
     def plan_release(self, standing: Standing, candidate: Candidate, version: int, run: str) -> None:
         """Begin the release of a proven candidate. Its name is its cause: planning twice is planning once."""

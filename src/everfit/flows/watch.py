@@ -101,6 +101,8 @@ class Watch:
                 if self._skipped(standing, span):
                     return
                 self._write(self._closed(standing, span))
+                if span.start.isocalendar().week != span.end.isocalendar().week:
+                    self.measure.lake.tidy(span.start)  # once a week the small files of old days are merged
         self.decide(due.span)
 
     def decide(self, window: Span | None = None) -> Decision:
