@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import polars as pl
+
 from everfit.clock import BEGINNING, LedClock, ticks
 from everfit.errors import Conflict
 from everfit.flows.collect import Collected, Collecting, collect
 from everfit.flows.watch import Watch
 from everfit.observe.intake import Rules
-from everfit.ports import Journal, Lake, Notes
+from everfit.ports import Journal, Lake, Notes, Table
 
 LOOK_AGAIN = 15.0  # seconds after which the policy is asked again although nothing came
 GATHER = 2.0  # seconds for which rows gather before they are moved: a commit to the lake costs the same for one or many
@@ -40,6 +42,7 @@ class Control:
     bring: Callable[[], int]  # picks up new files into the journal; how many
     clock: LedClock | None = None  # a replay's, which this loop leads
     _settled: int = 0
+    _remembered: bool = False  # the watermark was held against the lake
     _busy: bool = False  # a replay waits for a run
     _collected: float = field(default=-GATHER)
     _looked: float = field(default=-LOOK_AGAIN)
@@ -123,9 +126,19 @@ class Control:
         name = f"watermark:{self.watch.spec.model}"
         marked = self.notes.marked(name)
         before = datetime.fromisoformat(marked) if marked else BEGINNING
+        if not self._remembered:  # a kill may have come between moving rows and marking their time
+            newest, self._remembered = max(newest, self._newest_in_lake()), True
         if newest > before:
             self.notes.mark(name, newest.isoformat())
         return max(before, newest)
+
+    def _newest_in_lake(self) -> datetime:
+        """The newest event time that the lake holds."""
+        last = BEGINNING
+        for table, time in ((Table.PREDICTIONS, "_time"), (Table.LABELS, "_arrived")):
+            rows = self.lake.read(table, since=None, until=None).select(pl.col(time).max())
+            last = max(last, rows.collect().item() or BEGINNING)
+        return last
 
     def _arrived(self, clock: LedClock, watermark: datetime, *, came: bool) -> bool:
         """Nothing is due before the watermark: it is the present."""

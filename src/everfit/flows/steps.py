@@ -31,7 +31,7 @@ from everfit.ports import Job, Ports, Registration, Route, Table
 from everfit.profile.table import Profile, learn_bins, portray
 from everfit.retrain.candidate import Candidate, ModelFile
 from everfit.retrain.dataset import Dataset, cut, feature_frame, training_frame
-from everfit.retrain.options import DEFAULT_TRAINER
+from everfit.retrain.options import DEFAULT_TRAINER, Last
 from everfit.retrain.recipe import Known, Recipe, Subject, plan_recipe
 from everfit.retrain.validate import blocked, inspect
 from everfit.rollout.plan import plan_release
@@ -73,10 +73,22 @@ class Steps:
         matures, champion = spec.observe.labels_mature_after, standing.champion
         seen_until = last + timedelta(microseconds=1) + matures  # a past that ended long ago is judged at its own end
         trained_until = champion.candidate.trained_until if champion else None
-        known = Known(min(self.now(), seen_until), first, matures, trained_until)
+        now = min(self.now(), seen_until)
+        known = Known(now, first, matures, trained_until, self._split(now - matures))
         code = _code_key(spec.train.trainer, self.project)
         subject = Subject(spec.model, spec.task, spec.target, standing.schema, code, lake.version())
         return plan_recipe(subject, known, spec.train, spec.judge)
+
+    def _split(self, mature: datetime) -> datetime | None:
+        """Where the held-out share of the labelled rows begins: a share of rows, for streams pause and grow."""
+        held_out, rows = self.spec.judge.holdout, self.spec.train.rows
+        if isinstance(held_out, timedelta):
+            return None
+        since = mature - rows.last if isinstance(rows, Last) else None
+        known = self.ports.lake.read(Table.LABELS, since=None, until=None).select("_id").unique()
+        times = self.ports.lake.read(Table.PREDICTIONS, since=since, until=mature).select("_id", "_time")
+        labelled = times.join(known, on="_id", how="semi").collect()["_time"].sort()
+        return labelled[int(labelled.len() * (1 - held_out))] if labelled.len() else None
 
     def pin(self, run: str, recipe: Recipe) -> Dataset:
         """Name the rows for ever."""

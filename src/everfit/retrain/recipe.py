@@ -70,6 +70,7 @@ class Known:
     first_row: datetime  # event time of the earliest row
     labels_mature_after: timedelta
     trained_until: datetime | None = None  # end of the rows that the champion was trained on
+    split: datetime | None = None  # where a share of the labelled rows begins; None: rows are spread evenly over time
 
 
 class HoldingOut(Protocol):
@@ -134,6 +135,8 @@ def plan_recipe(subject: Subject, known: Known, training: Training, judging: Hol
 def _holdout_start(known: Known, last: timedelta | None, mature: datetime, judging: HoldingOut) -> datetime:
     if isinstance(judging.holdout, timedelta):
         start = mature - judging.holdout
+    elif known.split is not None:
+        start = known.split
     else:
         begin = known.first_row if last is None else max(known.first_row, mature - last)
         start = mature - (mature - begin) * judging.holdout
