@@ -35,7 +35,7 @@ RENEW = (
     "registry.describe", "ledger.append ReleasePlanned",
 )  # fmt: skip
 RELEASE = (
-    "gateway.publish", "ledger.append StageDone", "ledger.append RenewEnded",
+    "gateway.publish", "registry.alias", "ledger.append StageDone", "ledger.append RenewEnded",
     "gateway.point", "ledger.append WentLive", "registry.alias", "ledger.append StageDone",
     "gateway.withdraw", "models.drop", "ledger.append StageDone", "ledger.append ReleaseEnded",
 )  # fmt: skip

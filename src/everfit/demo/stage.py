@@ -37,6 +37,7 @@ observe:
   window: 1d
   labels_mature_after: 1d               # nearly every flight has landed by then; cancelled ones never get a label
 train:
+  rows: {{last: 120d}}
   parameters: {parameters}
 watch:
   metrics: [log_loss]
@@ -44,7 +45,7 @@ watch:
 triggers:
   - {{name: volume, new_labels: 25_000}}
   - {{name: decay, performance: {{metric: roc_auc, drop: 0.06, mean_of: 7}}}}   # one day alone is too noisy
-decide: {{cool_down: 7d}}
+decide: {{cool_down: 14d}}
 judge: {{primary: roc_auc, holdout: 7d, gap: 1d, slices: {{by: [origin]}}}}
 rollout: {{keep: 100}}                    # the first champion is compared with at the end
 """

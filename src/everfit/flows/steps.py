@@ -208,8 +208,6 @@ class Steps:
         tags = {"everfit.verdict": judged.verdict.kind, "everfit.said": judged.verdict.said,
                 "everfit.reference": judged.reference or ""}  # fmt: skip
         self.ports.registry.describe(self.spec.model, version, metrics, tags)
-        if judged.verdict.kind == "better":
-            self.ports.registry.alias(self.spec.model, {"challenger": version})  # until it goes live
 
     def plan_release(self, standing: Standing, candidate: Candidate, version: int, run: str) -> None:
         """Begin the release of a proven candidate. Its name is its cause: planning twice is planning once."""
@@ -222,9 +220,10 @@ class Steps:
 
     # ---- a release ---------------------------------------------------------------------------------------------------
     def publish(self, kept: Kept) -> None:
-        """Put the model's files where servers load them."""
+        """Put the model's files where servers load them, and name it challenger."""
         folder = self.ports.models.path(kept.candidate.file)
         self.ports.gateway.publish(kept.candidate, kept.version, folder)
+        self.ports.registry.alias(self.spec.model, {"challenger": kept.version})  # until it goes live
 
     def go_live(self, kept: Kept, before: Kept | None, key: str, alive: Alive) -> None:
         """Point all traffic to a model and see that every server answers with it. If one cannot, point back.
