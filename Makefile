@@ -54,7 +54,7 @@ bench: venv ## run each file of benchmarks/
 	@set -e; for file in $(sort $(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(PY) $$file $(ARGS); done
 
 clean: ## remove .venv, caches and build results
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist demo-run
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist everfit-demo
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Keeps the versions already locked; `make lock ARGS=--upgrade` takes the newest allowed.
