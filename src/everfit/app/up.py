@@ -37,7 +37,7 @@ def child_environment() -> dict[str, str]:
     """The environment of our processes, unless the user says otherwise.
 
     One thread each: threads of scikit-learn fight over the cores, and a pool of polars costs more than it brings on
-    frames of a request or a window (measured on two busy cores: 25 ms a request, of which 4 ms were work).
+    frames of a request or a window.
     """
     ours = {
         "OMP_NUM_THREADS": "1",

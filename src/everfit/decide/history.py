@@ -79,7 +79,6 @@ class History:
     runs: tuple[RunRecord, ...] = ()
     heard: tuple[Heard, ...] = ()  # outside events
     asked: tuple[Heard, ...] = ()  # `everfit retrain`
-    first_row: datetime | None = None
     rows: int = 0  # prediction rows in the lake
     labels: int = 0  # label rows in the lake
     rows_at_last_run: int = 0

@@ -28,7 +28,7 @@ class Rules:
     first_rows: int  # labelled rows that the first champion needs
 
 
-def default_triggers(primary: str, level_of_one: float = 0.02) -> tuple[Trigger, ...]:
+def default_triggers(primary: str) -> tuple[Trigger, ...]:
     """The triggers of a spec that names none: decay, a proven loss of the primary metric over a few windows.
 
     >>> default_triggers("roc_auc")[0].name
@@ -36,7 +36,7 @@ def default_triggers(primary: str, level_of_one: float = 0.02) -> tuple[Trigger,
     """
     if METRICS[primary].low is None or METRICS[primary].high is None:
         return ()  # a loss in the target's own unit: only its user knows what is much
-    return (OnPerformance(name="decay", performance=PerformanceDrop(drop=level_of_one, mean_of=5)),)
+    return (OnPerformance(name="decay", performance=PerformanceDrop(drop=0.02, mean_of=5)),)
 
 
 def decide(past: History, rules: Rules, now: datetime) -> Decision:

@@ -179,7 +179,7 @@ class Steps:
     def _per_window(self, scored: pl.DataFrame, candidate: Candidate) -> dict[str, float]:
         """The mean level in windows of the proving rows. A metric of a week is not the mean of its days'.
 
-        Measured on a week of flights: ROC AUC 0.734 over all rows, 0.689 as the mean of the days.
+        On the demo's year ROC AUC is 0.757 over all rows and 0.695 as the mean of the days: `everfit demo` prints both.
         """
         whole = [self._outcomes(part, candidate) for part in self._windows(scored)]
         levels = {metric: [level(metric, each) for each in whole] for metric in self.spec.metrics}

@@ -3,7 +3,7 @@
 Takes arrays of floats; gives edges and counts; never sees a null, a name or a frame.
 
 A block is sorted, then the edges are looked up in it: numpy sorts with SIMD, and 257 searches in a sorted
-block cost less than one search per value (measured on 50 million values: 0.86 s of CPU against 2.49 s).
+block cost less than one search per value.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def run_server(serving: Serving, host: str, port: int) -> None:
     Raises:
         UsageError: the address cannot be used.
     """
-    # Requests are small: threads of OpenMP or BLAS only cost (measured: 4.25 s of CPU against 1.32 s).
+    # Requests are small: threads of OpenMP or BLAS only fight over the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from uvicorn import Config, Server  # noqa: PLC0415 - after the environment is set, and only where a server runs
 
