@@ -18,7 +18,7 @@ from typing import Any, get_args
 import typer.main
 from pydantic import BaseModel
 
-from everfit import errors, ledger, lifecycle
+from everfit import errors, facts, lifecycle
 from everfit.cli.commands import cli
 from everfit.clock import WallClock
 from everfit.detect.performance import DEFAULTS, METRICS
@@ -41,6 +41,8 @@ ROUTES = {
     "POST /v1/labels": "take labels: the id, the target (or `label`), and maybe the `time` at which each became known",
     "GET /v1/clock": "the model's time, and the journal's number up to which everything was done",
     "POST /invocations": "ask the champion, in MLflow's words: JSON or CSV; the answer is logged as a prediction",
+    "POST /endpoints/{name}/invocations": "as `/invocations`, for MLflow's deployments client",
+    "GET /openapi.json": "all of this as an OpenAPI document",
     "GET /ping": "200 when a champion answers, else 503",
     "GET /health": "as `/ping`",
     "GET /version": "Everfit's version",
@@ -50,7 +52,9 @@ ROUTES = {
     "GET /v2/health/ready": "Open Inference Protocol: a champion answers",
     "GET /v2/models/{name}": "Open Inference Protocol: inputs and outputs of the champion",
     "GET /v2/models/{name}/ready": "Open Inference Protocol: this model answers",
-    "POST /v2/models/{name}/infer": "Open Inference Protocol: ask the champion, one JSON tensor for each feature",
+    "POST /v2/models/{name}/infer": "Open Inference Protocol: ask the champion with tensors, as JSON or as bytes",
+    "GET /v2/models": "Open Inference Protocol: the models of this server",
+    "POST /v2/repository/index": "Open Inference Protocol: the models of this server and their state",
     "GET /v2/models/{name}/versions/{version}": "as without a version; 404 unless this version is live",
     "GET /v2/models/{name}/versions/{version}/ready": "as without a version; 404 unless this version is live",
     "POST /v2/models/{name}/versions/{version}/infer": "as without a version; 404 unless this version is live",
@@ -234,7 +238,7 @@ def ledger_page() -> str:
         "The hash is taken over the hash before it and the entry's content, so `everfit audit verify` sees a change or",
         "a gap.", "",
     ]  # fmt: skip
-    for name, kind in ledger.FACTS.items():
+    for name, kind in facts.FACTS.items():
         text += [f"## {name}", "", str(kind.__doc__), ""]
         comments = _comments(kind)
         rows = [(each.name, _plain_type(str(each.type)), comments.get(each.name, "")) for each in fields(kind)]

@@ -16,12 +16,12 @@ import polars as pl
 
 from everfit.clock import ticks
 from everfit.decide.decision import Reason
+from everfit.facts import Fact, ReleasePlanned, RenewBegan, SchemaLearned
 from everfit.flows.durable import Desk, Follower, Worker, begin
 from everfit.flows.release import release
 from everfit.flows.renew import renew
 from everfit.flows.steps import Steps
 from everfit.flows.work import Work
-from everfit.ledger import Fact, ReleasePlanned, RenewBegan, SchemaLearned
 from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
@@ -147,14 +147,14 @@ class World:
     def learn(self) -> None:
         """Freeze the columns."""
         now = self.ports.clock.now()
-        self.ports.ledger.append(Write("m", WATCH, 1, SchemaLearned(SCHEMA), now, "control", ends=True))
+        self.ports.ledger.append(Write(self.spec.model, WATCH, 1, SchemaLearned(SCHEMA), now, "control", ends=True))
 
     def begin(self, run: str, parameters: Mapping[str, Any] | None = None, more: str = "") -> None:
         """Begin a training run, with another spec if parameters are given."""
         if parameters is not None:
             self.spec = spec_of(parameters, more)
         because = (Reason("asked", None, None, "somebody asked for it", run),)
-        begin(self.desk, "m", run, RenewBegan(because, self.standing().champion is None))
+        begin(self.desk, self.spec.model, run, RenewBegan(because, self.standing().champion is None))
 
     def finish(self) -> None:
         """Advance whatever is due until nothing moves."""
@@ -174,7 +174,12 @@ class World:
         assert now.history.previous is not None
         live, to = now.champion.candidate.id, now.bench[now.history.previous]
         stages = plan_rollback(live, to.candidate.id)
-        begin(self.desk, "m", run, ReleasePlanned(to.candidate.id, to.version, live, stages, "ada: slow", back=True))
+        begin(
+            self.desk,
+            self.spec.model,
+            run,
+            ReleasePlanned(to.candidate.id, to.version, live, stages, "ada: slow", back=True),
+        )
 
     def kinds(self, run: str) -> list[str]:
         """The names of a run's facts."""
@@ -186,15 +191,16 @@ class World:
 
     def live(self) -> str | None:
         """The candidate that traffic goes to."""
-        route = self.ports.gateway.live("m")
+        route = self.ports.gateway.live(self.spec.model)
         return route.candidate if route else None
 
 
 def facts_of(entries: Sequence[Any]) -> dict[str, list[tuple[str, object]]]:
-    """What a ledger says without who wrote it and when: the facts of each story, in order."""
+    """What a ledger says without who wrote it, when, and how long training took: each story's facts, in order."""
     told: dict[str, list[tuple[str, object]]] = {}
     for entry in entries:
-        told.setdefault(entry.run, []).append((entry.kind, entry.body))
+        body = {name: value for name, value in entry.body.items() if name != "seconds"}
+        told.setdefault(entry.run, []).append((entry.kind, body))
     return told
 
 

@@ -14,8 +14,11 @@ from typing import TypeVar
 
 import polars as pl
 
+from everfit.detect.stream import Method
+from everfit.detector_checks import DUTIES
 from everfit.errors import Conflict, EverfitError, LeaseLost, ModelUnusable
-from everfit.ledger import Paused, verify
+from everfit.facts import Paused
+from everfit.ledger import verify
 from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS, REFUSED_COLUMNS
 from everfit.ports import Batch, Gateway, Journal, Lake, Leases, Ledger, Registration, Registry, Route, Table, Write
 from everfit.retrain.candidate import Candidate
@@ -59,6 +62,17 @@ def _refuses(kind: type[EverfitError], do: Callable[[], object]) -> None:
     except kind:
         return
     raise AssertionError(f"{kind.__name__} was expected, and nothing was raised")
+
+
+# ---- detectors -------------------------------------------------------------------------------------------------------
+def check_detector(method: Method) -> list[Law]:
+    """The duties of `detect.stream.Detector`, and the promise of those that take a rate of false alarms.
+
+    >>> from everfit.detect.stream import DETECTORS
+    >>> for law in check_detector(DETECTORS["everfit"]):
+    ...     law()
+    """
+    return list(_laws(lambda: method, DUTIES))
 
 
 # ---- the ledger ------------------------------------------------------------------------------------------------------
@@ -109,6 +123,7 @@ def _own_chains(book: Book) -> None:
     other = book.ledger.append(_write(1, model="everfit-other-law"))
     _must(other.number == 1, "the second model's chain does not begin at 1")
     _must(len(book.ledger.read(MODEL)) == 1, "one model's entries are read as another's")
+    _must({MODEL, "everfit-other-law"} <= set(book.ledger.models()), "a model that has entries is not named")
 
 
 def _held_to_leases(book: Book) -> None:

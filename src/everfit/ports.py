@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 
 from everfit.clock import Clock
-from everfit.ledger import Entry, Fact
+from everfit.facts import Fact
+from everfit.ledger import Entry
 from everfit.retrain.candidate import Candidate, ModelFile
 from everfit.retrain.recipe import LakeVersion
 
@@ -114,6 +115,10 @@ class Ledger(Protocol):
 
     def sleepers(self, model: str) -> dict[str, datetime]:
         """Runs that have not ended, with the moment at which each wakes."""
+        ...
+
+    def models(self) -> list[str]:
+        """Every model that the ledger knows, by name."""
         ...
 
 

@@ -6,17 +6,21 @@ Takes the text of `everfit.yaml`; gives a frozen `Spec`; never looks at where th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from everfit.decide.options import Deciding, Trigger
-from everfit.detect.options import Watching
-from everfit.detect.performance import check_metric, default_metric
+from everfit.decide.options import Deciding, Trigger, functions_in
+from everfit.decide.rules import parts_of
+from everfit.detect.catalogue import METRICS, Metric, check_metric, default_metric, metric_from
+from everfit.detect.metrics import UserFunction
+from everfit.detect.options import FunctionMetric, MetricChoice, ProfitMetric, Watching
 from everfit.errors import SpecError
 from everfit.judge.options import Judging
 from everfit.observe.options import FeatureOptions, Observing
@@ -24,6 +28,7 @@ from everfit.retrain.options import Training
 from everfit.rollout.options import Rolling
 from everfit.units import duration_text
 
+DIAGNOSED = ("roc_auc", "calibration_error")  # read for every binary model: scores that drifted are told from decay
 Path_ = tuple[str | int, ...]
 ISO_DURATION = re.compile(r"P(\d+[YMWD])*(T(\d+(\.\d+)?[HMS])+)?(?<=\d[YMWDHS])")
 
@@ -58,7 +63,7 @@ class Spec(BaseModel):
     observe: Observing = Observing()
     train: Training = Training()
     watch: Watching = Watching()
-    triggers: tuple[Trigger, ...] = Field((), description="default: decay, a proven loss of the primary metric")
+    triggers: tuple[Trigger, ...] = Field((), description="default: decay, a calibrated alarm of performance")
     decide: Deciding = Deciding()
     judge: Judging = Judging()
     rollout: Rolling = Rolling()
@@ -95,17 +100,15 @@ class Spec(BaseModel):
         used = [name for name in (self.target, self.time, self.id) if name]
         if len(set(used)) < len(used):
             raise ValueError("target, time and id must be three different columns")
+        own = _own_metrics(self.watch.metrics, self.task)
         named = {
             "judge.primary": [self.primary],
-            "watch.metrics": self.watch.metrics,
+            "watch.metrics": [choice for choice in self.watch.metrics if isinstance(choice, str)],
             "triggers": _metrics_in(self.triggers),
         }
         for place, metrics in named.items():
             for metric in metrics:
-                try:
-                    check_metric(metric, self.task)
-                except ValueError as error:
-                    raise ValueError(f"{place}: {error}") from None
+                _check_metric(place, metric, self.task, own)
         return self
 
     @property
@@ -115,17 +118,70 @@ class Spec(BaseModel):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric that is measured, the primary one first."""
-        return tuple(dict.fromkeys([self.primary, *self.watch.metrics, *_metrics_in(self.triggers)]))
+        """The name of every metric that is measured, the primary one first."""
+        also = [choice if isinstance(choice, str) else choice.called for choice in self.watch.metrics]
+        diagnosed = DIAGNOSED if self.task == "binary" else ()
+        return tuple(dict.fromkeys([self.primary, *also, *_metrics_in(self.triggers), *diagnosed]))
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Every function of the user's own that metrics and triggers name, as `module:name`."""
+        metrics = [choice.function for choice in self.watch.metrics if isinstance(choice, FunctionMetric)]
+        return tuple(dict.fromkeys([*metrics, *functions_in(self.triggers)]))
 
 
-def _metrics_in(triggers: tuple[Any, ...]) -> list[str]:
-    found: list[str] = []
+def metrics_of(spec: Spec, functions: Mapping[str, UserFunction] = MappingProxyType({})) -> tuple[Metric, ...]:
+    """The metrics of a spec, the primary one first.
+
+    Args:
+        spec: The spec.
+        functions: Loaded functions by the text that names them, for metrics of the user's own.
+
+    >>> [metric.name for metric in metrics_of(parse_spec("{model: m, task: binary, target: late, time: at}"))]
+    ['roc_auc', 'calibration_error']
+    """
+    own = {choice.called: choice for choice in spec.watch.metrics if not isinstance(choice, str)}
+    return tuple(metric_from(own.get(name, name), functions) for name in spec.metrics)
+
+
+def _own_metrics(choices: Iterable[MetricChoice], task: str) -> dict[str, bool]:
+    """Metrics with options, and whether greater is better."""
+    own: dict[str, bool] = {}
+    for choice in choices:
+        if isinstance(choice, str):
+            continue
+        if choice.called in own or choice.called in METRICS:
+            raise ValueError(f"watch.metrics: two metrics are called {choice.called!r}; give yours another `name`")
+        if isinstance(choice, ProfitMetric) and task != "binary":
+            raise ValueError(f"watch.metrics: a profit matrix is for two classes, and the task is {task}")
+        own[choice.called] = True if isinstance(choice, ProfitMetric) else choice.greater_is_better
+    return own
+
+
+def _check_metric(place: str, metric: str, task: str, own: Mapping[str, bool]) -> None:
+    if own.get(metric):
+        return
+    if metric in own:
+        raise ValueError(
+            f"{place}: {metric!r} is a loss; only a function of which greater is better can be held to a line: "
+            "return the negative and leave `greater_is_better` away"
+        )
+    try:
+        check_metric(metric, task)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def _every(triggers: Iterable[Trigger]) -> Iterator[Trigger]:
+    """Triggers and what is inside them."""
     for trigger in triggers:
-        if (drop := getattr(trigger, "performance", None)) is not None and drop.metric:
-            found.append(drop.metric)
-        found += _metrics_in(getattr(trigger, "all", ()) or getattr(trigger, "any", ()))
-    return found
+        yield trigger
+        yield from _every(parts_of(trigger))
+
+
+def _metrics_in(triggers: Iterable[Trigger]) -> list[str]:
+    asked = [getattr(each, kind, None) for each in _every(triggers) for kind in ("performance", "estimated")]
+    return [drop.metric for drop in asked if drop is not None and drop.metric]
 
 
 def read_spec(path: Path) -> Spec:
@@ -210,14 +266,19 @@ def _said(item: Any, plain: Any, root: yaml.Node | None, file: str) -> str:
 
 
 def _place(loc: tuple[str | int, ...], plain: Any) -> Path_:
-    """Where in the file an error is: pydantic's path without the names of union members."""
-    place: list[str | int] = []
-    for part in loc:
-        inside = isinstance(plain, list) and isinstance(part, int) and part < len(plain)
-        if inside or (isinstance(plain, dict) and part in plain):
-            plain = plain[part]
-            place.append(part)
-    return tuple(place)
+    """Where in the file an error is: pydantic's path without the names of union members.
+
+    A member may be named like a key that it has: then the reading counts that reaches what the error is about.
+    """
+    if not loc:
+        return ()
+    part, rest = loc[0], loc[1:]
+    skipped = _place(rest, plain)
+    inside = isinstance(plain, list) and isinstance(part, int) and part < len(plain)
+    if not (inside or (isinstance(plain, dict) and part in plain)):
+        return skipped
+    taken = (part, *_place(rest, plain[part]))
+    return skipped if taken[-1] != loc[-1] and skipped[-1:] == loc[-1:] else taken
 
 
 def _line_of(node: yaml.Node | None, place: Path_) -> int:

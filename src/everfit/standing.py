@@ -11,21 +11,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
-from everfit.decide.decision import AskHuman, Decision, Retrain
+from everfit.decide.decision import AskHuman, Decision, Retrain, RollBack
 from everfit.decide.history import Champion, Heard, History, Question, RunRecord, WindowRecord
-from everfit.detect.healthy import Healthy
-from everfit.ids import content_key
-from everfit.judge.verdict import Verdict
-from everfit.ledger import (
+from everfit.detect.backdrop import Backdrop
+from everfit.detect.decay import Baseline, Decay
+from everfit.facts import (
     Answered,
     ApprovalAsked,
     CandidateRegistered,
     CandidateTrained,
     DatasetPinned,
     Decided,
-    Entry,
+    Dismissed,
     EventHeard,
     Fact,
+    Guarded,
     Judged,
     Paused,
     RecipeChosen,
@@ -41,8 +41,10 @@ from everfit.ledger import (
     WentLive,
     WindowClosed,
     WindowMatured,
-    moves_of,
 )
+from everfit.ids import content_key
+from everfit.judge.verdict import Verdict
+from everfit.ledger import Entry, moves_of
 from everfit.lifecycle import Move, State, after
 from everfit.observe.schema import Schema
 from everfit.observe.window import Span
@@ -85,7 +87,7 @@ class Kept:
     recipe: Recipe
     dataset: Dataset | None
     per_window: Mapping[str, float] = field(default_factory=dict)  # what a window of the live model is held against
-    healthy: Mapping[str, Healthy] = field(default_factory=dict)  # column -> what is usual in windows of its rows
+    backdrop: Backdrop = field(default_factory=Backdrop)  # what windows of the live model are held to
     live_since: datetime | None = None  # last time it went live
 
 
@@ -105,6 +107,12 @@ class Standing:
     undecided: Span | None = None  # a window that was measured and on which nothing was decided yet
     watch_step: int = 0  # facts of the watch so far
     people_step: int = 0
+    decay: Decay = field(default_factory=Decay)  # the champion's evidence of decay
+    grown: Baseline | None = None  # what the champion is held to, where windows joined what its proof knew
+    guarded: Mapping[str, Guarded] = field(default_factory=dict)  # drift monitors; none before its first window
+    former: Mapping[str, Guarded] = field(default_factory=dict)  # of champions before: what was spent counts on
+    learning: str = ""  # why the promise of false alarms does not hold yet
+    dismissed: tuple[Span, ...] = ()  # windows that a person found benign since the last one was closed
     number: int = 0  # entries folded
     at: datetime | None = None  # time of the last entry
 
@@ -115,19 +123,24 @@ class Standing:
         return self.bench.get(live.candidate) if live else None
 
     @property
+    def baseline(self) -> Baseline | None:
+        """What the champion's performance is held to; None where its proof knew too little."""
+        return self.grown or (self.champion.backdrop.baseline if self.champion else None)
+
+    @property
     def immature(self) -> list[WindowRecord]:
         """Windows that were closed and whose labels had not matured yet, oldest first."""
         return [window for window in self.history.windows if window.mature is None]
 
     @property
-    def unstarted(self) -> Retrain | None:
-        """The last decision, if it was to retrain and the run was not begun: a crash came between."""
-        if not self.decisions or not isinstance(decision := self.decisions[-1][2], Retrain):
+    def unstarted(self) -> Retrain | RollBack | None:
+        """The last decision, if its run was not begun: a crash came between."""
+        if not self.decisions or not isinstance(decision := self.decisions[-1][2], Retrain | RollBack):
             return None
         return None if run_of(decision) in self.stories else decision
 
 
-def run_of(decision: Retrain) -> str:
+def run_of(decision: Retrain | RollBack) -> str:
     """The run that a decision causes: named by its evidence, so that the same evidence never causes two.
 
     >>> from everfit.decide.decision import Reason
@@ -135,7 +148,8 @@ def run_of(decision: Retrain) -> str:
     >>> run_of(Retrain((one,))) == run_of(Retrain((other,)))
     True
     """
-    return f"renew-{content_key(sorted({reason.evidence for reason in decision.because}))}"
+    kind = "renew" if isinstance(decision, Retrain) else "release-back"
+    return f"{kind}-{content_key(sorted({reason.evidence for reason in decision.because}))}"
 
 
 def fold(entries: Iterable[Entry], standing: Standing | None = None, model: str = "") -> Standing:
@@ -162,10 +176,10 @@ def step(now: Standing, entry: Entry) -> Standing:
         case SchemaLearned(schema):
             return replace(now, schema=schema)
         case WindowClosed() | WindowMatured() | Silence():
-            return _windows(now, fact)
+            return _windows(now, fact, entry.at)
         case Decided(decision, window):
             return _decided(now, entry.at, window, decision)
-        case EventHeard() | RetrainAsked() | Answered() | Paused() | Resumed():
+        case EventHeard() | RetrainAsked() | Answered() | Dismissed() | Paused() | Resumed():
             return _said(now, fact, entry)
         case Told(key=key):
             return replace(now, told={**now.told, key: entry.at})
@@ -214,33 +228,44 @@ def _in_state(now: Standing, run: str | None, state: State) -> Standing:
     return replace(now, states={**now.states, run: state}, bench=bench)
 
 
-def _windows(now: Standing, fact: WindowClosed | WindowMatured | Silence) -> Standing:
+def _windows(now: Standing, fact: WindowClosed | WindowMatured | Silence, at: datetime) -> Standing:
     past = now.history
     match fact:
         case Silence(span):
             return replace(now, closed_until=span.end)
         case WindowClosed(span=span, rows=rows, alarms=alarms, champion=champion, readings=readings):
-            record = WindowRecord(span, rows, alarms, champion, readings)
+            record = WindowRecord(span, rows, alarms, champion, readings, profile=fact.profile)
             past = replace(past, windows=(*past.windows, record), rows=past.rows + rows)
+            if past.champion is not None and champion == past.champion.candidate:  # not one that left meanwhile
+                now = replace(now, guarded=fact.guarded, learning=fact.learning, dismissed=())
             return replace(now, history=past, closed_until=span.end, undecided=span)
-        case WindowMatured(span=span, labelled=labelled, readings=readings, rows=rows):
+        case WindowMatured(span=span, labelled=labelled, readings=readings, rows=rows, alarms=alarms):
             windows = tuple(
-                replace(w, mature=readings, labelled=labelled, rows=rows) if w.span == span else w for w in past.windows
-            )
+                replace(w, mature=readings, labelled=labelled, rows=rows, mature_alarms=alarms, matured_at=at)
+                if w.span == span else w
+                for w in past.windows
+            )  # fmt: skip
             past = replace(past, windows=windows, labels=past.labels + labelled)
-            return replace(now, history=past, undecided=span)
+            return replace(
+                now, history=past, undecided=span, decay=fact.decay or now.decay, grown=fact.baseline or now.grown
+            )
 
 
 def _decided(now: Standing, at: datetime, window: Span | None, decision: Decision) -> Standing:
     past = now.history
     if isinstance(decision, AskHuman):
         evidence = frozenset(reason.evidence for reason in decision.because)
-        past = replace(past, question=Question(decision.question, evidence))
+        triggers = tuple(dict.fromkeys(reason.trigger for reason in decision.because))
+        past = replace(past, question=Question(decision.question, evidence, triggers))
+    if isinstance(decision, RollBack):
+        past = replace(past, rollbacks=past.rollbacks | {reason.evidence for reason in decision.because})
     undecided = None if window is not None else now.undecided
     return replace(now, decisions=(*now.decisions, (at, window, decision)), history=past, undecided=undecided)
 
 
-def _said(now: Standing, fact: EventHeard | RetrainAsked | Answered | Paused | Resumed, entry: Entry) -> Standing:
+def _said(
+    now: Standing, fact: EventHeard | RetrainAsked | Answered | Dismissed | Paused | Resumed, entry: Entry
+) -> Standing:
     past = now.history
     match fact:
         case EventHeard(name, key):
@@ -251,6 +276,8 @@ def _said(now: Standing, fact: EventHeard | RetrainAsked | Answered | Paused | R
             past = replace(past, answered={**past.answered, question: approved})
             if not approved and past.question and past.question.key == question:
                 past = replace(past, refused=past.refused | past.question.evidence)
+        case Dismissed(window):
+            return replace(now, dismissed=(*now.dismissed, window))
         case Paused():
             past = replace(past, paused=True)
         case Resumed():
@@ -261,27 +288,41 @@ def _said(now: Standing, fact: EventHeard | RetrainAsked | Answered | Paused | R
 def _run(now: Standing, fact: Fact, entry: Entry) -> Standing:
     match fact:
         case RenewBegan(because=because):
-            record = RunRecord(entry.run, entry.at, frozenset(reason.evidence for reason in because))
+            evidence = frozenset(reason.evidence for reason in because)
+            triggers = tuple(dict.fromkeys(reason.trigger for reason in because))
+            record = RunRecord(entry.run, entry.at, evidence, triggers=triggers)
             past = now.history
             past = replace(past, runs=(*past.runs, record), rows_at_last_run=past.rows, labels_at_last_run=past.labels)
             return replace(now, history=past, states={**now.states, entry.run: State.PLANNED})
-        case CandidateTrained(candidate):
-            return _trained(now, candidate, entry.run)
+        case CandidateTrained(candidate, seconds):
+            return _trained(now, candidate, entry.run, seconds)
         case CandidateRegistered(candidate, version):
             return _kept(now, candidate, version=version)
-        case Judged(verdict, reference, levels, healthy):
-            found = {"verdict": verdict, "reference": reference, "per_window": levels, "healthy": healthy}
+        case Judged(verdict, reference, levels):
+            found = {"verdict": verdict, "reference": reference, "per_window": levels, "backdrop": fact.backdrop}
             return _kept(now, verdict.evidence.candidate, **found)
         case RenewEnded(outcome=outcome) if outcome != "proven":
             return _ended(now, entry.run, entry.at, outcome)
-        case ReleaseEnded(outcome=outcome):
-            run = _subject(now, entry.run)
-            return _ended(now, run, entry.at, "promoted" if outcome == "live" else outcome) if run else now
+        case ReleasePlanned() | ReleaseEnded():
+            return _release(now, fact, entry)
         case _:
             return now
 
 
-def _trained(now: Standing, candidate: Candidate, run: str) -> Standing:
+def _release(now: Standing, fact: ReleasePlanned | ReleaseEnded, entry: Entry) -> Standing:
+    """A way back is under way from its plan until the version before serves, or until it ended without that."""
+    past = now.history
+    if isinstance(fact, ReleasePlanned):
+        return replace(now, history=replace(past, going_back=entry.run)) if fact.back else now
+    if past.going_back == entry.run:
+        now = replace(now, history=replace(past, going_back=None))
+    run = _subject(now, entry.run)
+    return _ended(now, run, entry.at, "promoted" if fact.outcome == "live" else fact.outcome) if run else now
+
+
+def _trained(now: Standing, candidate: Candidate, run: str, seconds: float) -> Standing:
+    runs = tuple(replace(r, seconds=seconds) if r.run == run else r for r in now.history.runs)
+    now = replace(now, history=replace(now.history, runs=runs))
     story = now.stories[run]
     recipe = story.find(RecipeChosen)
     pinned = story.find(DatasetPinned)
@@ -322,8 +363,14 @@ def _live(now: Standing, fact: WentLive, entry: Entry) -> Standing:
         per_window=kept.per_window,
         proven_until=span.end if span else kept.candidate.trained_until,
         trained_until=kept.candidate.trained_until,
+        rows=kept.candidate.train_rows,
+        made=kept.recipe.as_of,
+        importance=kept.backdrop.importance,
+        back=fact.back,
     )
-    past = replace(now.history, champion=champion, previous=_behind(now, fact))
+    past = replace(now.history, champion=champion, previous=_behind(now, fact), going_back=None)
+    former = {**now.former, **now.guarded}  # another reference: watched afresh
+    now = replace(now, decay=Decay(), grown=None, former=former, guarded={}, learning="", dismissed=())
     return replace(now, history=past, releases=(*now.releases, (entry.at, fact)))
 
 

@@ -71,9 +71,22 @@ def test_a_shop_keeps_its_model_fit_and_goes_back(tmp_path: Path) -> None:
         assert (answer["predictions"], answer["model"]["version"]) == ([True], 1)
         nothing = ada.types("rollback", "-C", "shop")
         assert (nothing.code, "no previous champion" in nothing.err) == (2, True)
-    kinds = [entry["kind"] for entry in ada.sees("history", "-C", "shop")]
+    kinds = _told_and_asked_again(ada)
     assert kinds.count("WentLive") == 3
     assert ada.sees("audit", "verify", "-C", "shop")["entries"] > len(kinds)
+
+
+def _told_and_asked_again(ada: User) -> list[str]:
+    """The history tells what became of each trigger, and every decision in it comes out the same again."""
+    told = ada.sees("history", "-C", "shop")
+    assert [(each["trigger"], each["promoted"]) for each in told["triggers"]] == [("first_champion", 1), ("asked", 1)]
+    assert "helped live" in ada.types("history", "-C", "shop").out
+    for entry in told["entries"]:
+        if entry["kind"] == "Decided":
+            again = ada.sees("explain", entry["number"], "--replay", "-C", "shop")
+            assert (again["agrees"], again["decision"]["number"]) == (True, entry["number"]), again["replay"]
+    assert ada.types("explain", "v2", "--replay", "-C", "shop").out.endswith("agrees\n")
+    return [entry["kind"] for entry in told["entries"]]
 
 
 def trips(many: int, *, day_first: bool) -> pl.DataFrame:

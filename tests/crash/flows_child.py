@@ -26,9 +26,11 @@ from everfit.flows.durable import Worker
 from everfit.ports import Ports, Registration, Write
 from everfit.retrain.options import DEFAULT_TRAINER
 from everfit.testing import FrozenClock, MemoryLake, MemoryTrainer, in_memory
+from tests.scoring import ScoringTrainer
 from tests.world import NOW, World, fill, spec_of
 
 BLOWN = 9
+PROBING = "probing.yaml"  # a file with more of the spec: runs are probed, and trainers leave scores
 EFFECTS = {
     "trainer": ("train", "score"), "models": ("keep", "drop"), "registry": ("add", "describe", "alias"),
     "gateway": ("publish", "point", "withdraw"), "notes": ("put",), "ledger": ("append",),
@@ -138,9 +140,10 @@ def ports_in(folder: Path, *, whole: bool = False, database: str | None = None) 
     if whole:
         registry = MlflowRegistry(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
     memory = in_memory(FrozenClock(NOW))
+    fake = ScoringTrainer() if (folder / PROBING).exists() else MemoryTrainer()
     return Ports(
         clock=memory.clock, journal=memory.journal, lake=lake, ledger=store, leases=store, notes=store,
-        trainer=ProcessTrainer() if whole else MemoryTrainer(), models=Shelf(folder / "shelf"), registry=registry,
+        trainer=ProcessTrainer() if whole else fake, models=Shelf(folder / "shelf"), registry=registry,
         gateway=FolderGateway(folder / "serving"), teller=memory.teller,
     )  # fmt: skip
 
@@ -158,7 +161,7 @@ def world_in(folder: Path, hold: float, fuse: Fuse | None = None, *, whole: bool
     parameters = json.loads((folder / "parameters.json").read_text())
     worker = Worker(f"worker:{os.getpid()}", timedelta(seconds=hold))
     keep = "rollout: {keep: 1}\n"  # so that old versions are dropped, which is an effect too
-    spec = spec_of(parameters, keep)
+    spec = spec_of(parameters, keep + ((folder / PROBING).read_text() if (folder / PROBING).exists() else ""))
     if whole:
         spec = spec.model_copy(update={"train": spec.train.model_copy(update={"trainer": DEFAULT_TRAINER})})
     return World(frail(ports, fuse) if fuse else ports, folder, spec, worker)

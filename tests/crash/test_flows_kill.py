@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 
 from everfit.adapters.store import SqlStore
-from everfit.ledger import ReleaseEnded, WentLive, verify
+from everfit.decide.decision import Reason
+from everfit.facts import ReleaseEnded, RenewBegan, WentLive
+from everfit.flows.durable import begin
+from everfit.ledger import verify
 from tests.crash import flows_child
-from tests.crash.flows_child import BLOWN, FileRegistry, work, world_in
+from tests.crash.flows_child import BLOWN, PROBING, FileRegistry, work, world_in
 from tests.world import FIRST, SECOND, WORSE, facts_of, fill
 
 HOLD = 0.4  # seconds after which a dead worker's run is taken up
@@ -31,7 +34,7 @@ RENEW = (
     "ledger.append RecipeChosen", "ledger.append DatasetPinned", "ledger.append DataChecked",
     "trainer.train", "models.keep", "ledger.append CandidateTrained",
     "registry.add", "ledger.append CandidateRegistered",
-    "trainer.score", "trainer.score", "notes.put", "ledger.append Judged",
+    "trainer.score", "trainer.score", *5 * ("notes.put",), "ledger.append Judged",
     "registry.describe", "ledger.append ReleasePlanned",
 )  # fmt: skip
 RELEASE = (
@@ -39,6 +42,8 @@ RELEASE = (
     "gateway.point", "ledger.append WentLive", "registry.alias", "ledger.append StageDone",
     "gateway.withdraw", "models.drop", "ledger.append StageDone", "ledger.append ReleaseEnded",
 )  # fmt: skip
+PROBE = ("trainer.train", "trainer.score", "ledger.append Probed", "trainer.train")
+BEFORE_PROBE = RENEW.index("trainer.train")
 BACK = (
     "gateway.point", "ledger.append WentLive", "registry.alias", "ledger.append StageDone", "ledger.append ReleaseEnded"
 )  # fmt: skip
@@ -55,11 +60,15 @@ def worked(folder: Path, left: int = 0, hold: float = LONG, *, whole: bool = Fal
     return process.exitcode
 
 
-def begun(folder: Path, run: str, parameters: dict[str, str]) -> None:
+def begun(folder: Path, run: str, parameters: dict[str, str], *, probe: bool = False) -> None:
     """Begin a run in a folder."""
     (folder / "parameters.json").write_text(json.dumps(parameters))
     world = world_in(folder, LONG)
-    world.begin(run)
+    if probe:
+        because = (Reason("decay", None, None, "it fell", run),)
+        begin(world.desk, "m", run, RenewBegan(because, first=False, probe=True))
+    else:
+        world.begin(run)
     world.ports.ledger.close()  # type: ignore[attr-defined]  # the real one
 
 
@@ -104,6 +113,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.learn()
     world.renewed("renew-1", FIRST)
     world.renewed("renew-worse", WORSE)  # kept back; its files are dropped when the next champion's release tidies
+    probing = root / "probing"
+    shutil.copytree(second, probing)
+    (probing / PROBING).write_text("decide: {worth: {probe: {rows: 300}}}\n")
+    begun(probing, "renew-2", SECOND, probe=True)
     begun(second, "renew-2", SECOND)
     back = root / "back"
     shutil.copytree(second, back)
@@ -116,6 +129,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def second(root: Path) -> Place:
     return unbroken(root / "second", root / "second-unbroken")
+
+
+@pytest.fixture(scope="module")
+def probed(root: Path) -> Place:
+    return unbroken(root / "probing", root / "probing-unbroken")
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +178,17 @@ def test_a_crash_anywhere_in_a_roll_back_changes_nothing(back: Place, tmp_path: 
     check_killed(back, tmp_path / "project", point)
 
 
+def test_the_points_of_a_probe_come_before_the_training_on_all_rows(probed: Place) -> None:
+    assert probed.effects[BEFORE_PROBE : BEFORE_PROBE + len(PROBE)] == list(PROBE)
+    kinds = [kind for kind, _ in probed.after["facts"]["renew-2"]]
+    assert kinds[kinds.index("Probed") + 1] == "CandidateTrained"
+
+
+@pytest.mark.parametrize("point", range(1, len(PROBE) + 1), ids=ids(PROBE))
+def test_a_crash_anywhere_in_a_probe_changes_nothing(probed: Place, tmp_path: Path, point: int) -> None:
+    check_killed(probed, tmp_path / "project", BEFORE_PROBE + point)
+
+
 def test_killed_at_every_effect_one_after_the_other_it_still_comes_to_the_same_end(
     second: Place, tmp_path: Path
 ) -> None:
@@ -167,10 +196,10 @@ def test_killed_at_every_effect_one_after_the_other_it_still_comes_to_the_same_e
     folder = tmp_path / "project"
     shutil.copytree(second.before, folder)
     deaths = 0
-    while worked(folder, 5, HOLD) == BLOWN:  # a step has at most four effects, so each process does at least one
+    while worked(folder, 9, HOLD) == BLOWN:  # a step has at most eight effects, so each process does at least one
         deaths += 1
         assert deaths < 30
-    assert deaths >= 5
+    assert deaths >= 3
     assert found(folder) == second.after
 
 

@@ -72,9 +72,12 @@ def test_intervals_cover_the_truth(name: str, draw: Callable[[int], tuple[Outcom
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
-@given(st.integers(0, 10_000), st.sampled_from(sorted(METRICS)), st.integers(1, 12))
+@given(st.integers(0, 10_000), st.sampled_from(sorted(set(METRICS) - {"calibration_error"})), st.integers(1, 12))
 def test_weights_on_blocks_are_repeated_rows(seed: int, name: str, blocks: int) -> None:
-    """The tally of a metric at any multiplicity of blocks is its level on rows repeated as often."""
+    """The tally of a metric at any multiplicity of blocks is its level on rows repeated as often.
+
+    Save the calibration error: it knows that a repeated row tells nothing twice, and its bins stay.
+    """
     chance = np.random.default_rng(seed)
     metric = METRICS[name]
     task = str(chance.choice(metric.tasks))

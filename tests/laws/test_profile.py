@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
 from everfit.profile.kernels import learn_edges
+from everfit.profile.past import windows
+from everfit.profile.stream import as_parts, portray_parts
 from everfit.profile.table import Profile, learn_bins, merge, portray
 
 SCHEMA = Schema((Column("x", Kind.NUMBER), Column("c", Kind.CATEGORY), Column("f", Kind.FLAG)), ())
@@ -41,7 +43,8 @@ def counts(profile: Profile) -> dict[str, object]:
             c.moments.low,
             c.moments.high,
         )
-        found[name] = (c.count, c.nulls, c.counts.tolist(), exact)
+        buckets = None if c.buckets is None else c.buckets.tolist()
+        found[name] = (c.count, c.nulls, c.counts.tolist(), exact, buckets, c.distinct)
     return found
 
 
@@ -68,6 +71,33 @@ def test_any_partition_in_any_order_gives_the_whole(
     chance.shuffle(parts)
     assert same(reduce(merge, parts), whole)
     assert counts(Profile.from_bytes(whole.to_bytes())) == counts(whole)
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(rows, rows, st.lists(st.integers(0, 60), max_size=4), st.integers(1, 30))
+def test_parts_of_any_size_give_the_whole_and_its_past(reference: Rows, now: Rows, cuts: list[int], piece: int) -> None:
+    bins = learn_bins(frame(reference), SCHEMA)
+    ends = sorted({0, *cuts, len(now)})
+    parts = [frame(now)[a:b].to_arrow() for a, b in zip(ends, [*ends[1:], len(now)], strict=True)]
+    seen = portray_parts(as_parts(parts), bins, piece=piece)
+    assert same(seen, portray(frame(now), bins))
+    for place, window in enumerate(windows(seen, piece)):
+        plain = counts(portray(frame(now)[place * piece : (place + 1) * piece], bins))
+        told = counts(window)
+        assert all(told[name][2] == plain[name][2] for name in ("x", "c", "f"))  # type: ignore[index]
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(st.lists(st.text(max_size=12), max_size=80), st.integers(0, 80))
+def test_buckets_hold_every_present_value_whatever_the_reference(names: list[str], cut: int) -> None:
+    texts = pl.DataFrame({"c": pl.Series(names, dtype=pl.String)})
+    schema = Schema((Column("c", Kind.CATEGORY),), ())
+    one, other = (portray(texts, learn_bins(rows, schema)).columns["c"] for rows in (texts, texts[:cut]))
+    assert one.buckets is not None
+    assert other.buckets is not None
+    assert one.buckets.tolist() == other.buckets.tolist()
+    assert one.buckets.sum() == one.present == other.present == len(names)
+    assert one.distinct == other.distinct == len(set(names))
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)

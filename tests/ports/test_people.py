@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from everfit.app import App, open_app, people
 from everfit.clock import rest
+from everfit.detect.usual import Usual
 from everfit.errors import ModelUnusable, UsageError
+from everfit.facts import ReleaseEnded, ReleasePlanned
 from everfit.flows.durable import Worker, begin, held
-from everfit.ledger import ReleaseEnded, ReleasePlanned
+from everfit.flows.proof import FEATURES
 from everfit.ports import Route
 from everfit.rollout.options import Rolling
 from everfit.rollout.plan import plan_release
 from tests.crash.flows_child import ports_in
+from tests.unit.flows.served import Served
 from tests.world import FIRST, SECOND, World, spec_of
 
 SPEC = "model: m\ntask: binary\ntarget: late\ntime: at\n"
@@ -104,3 +109,76 @@ def test_it_waits_for_a_step_that_is_in_a_workers_hand(project: tuple[App, World
         assert routed(app).version == 2
     back.join(20)
     assert done == ["back to 1"]
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Iterator[tuple[App, Served]]:
+    """A champion that served two days, of which the second had a column that moved."""
+    state = tmp_path / ".everfit"
+    state.mkdir()
+    (tmp_path / "everfit.yaml").write_text(SPEC)
+    served = Served(state, parameters=dict(FIRST), ports=ports_in(state))
+    served.serve()
+    served.serve((pl.col("weak") + 4).alias("weak"))
+    app = open_app(tmp_path)
+    yield app, served
+    app.store.close()
+    served.ports.ledger.close()  # type: ignore[attr-defined]  # the real one
+
+
+def known(served: Served) -> int:
+    """Healthy windows that the monitor of the features knows."""
+    return Usual.from_bytes(served.ports.notes.get(served.now.guarded[FEATURES].usual)).windows
+
+
+def test_a_window_that_a_person_found_benign_is_usual_from_the_next_one_on(strange: tuple[App, Served]) -> None:
+    app, served = strange
+    assert [alarm.signal.column for alarm in served.last.alarms] == ["weak", "_score"]
+    before = known(served)
+    said = people.dismiss(app, None, "we had a sale")
+    assert (said.window, said.why) == (served.span(41), "we had a sale")
+    assert list(served.now.dismissed) == [served.span(41)]
+    served.serve()
+    assert known(served) == before + 1
+    assert list(served.now.dismissed) == []
+    with pytest.raises(UsageError, match="was not dismissed yet; the last that did begin at: none"):
+        people.dismiss(app, None, "once more")  # else it would count as two healthy windows
+    served.serve()
+    assert known(served) == before + 1
+
+
+def test_a_window_that_did_not_alarm_cannot_be_dismissed(strange: tuple[App, Served]) -> None:
+    app, served = strange
+    day = served.span(40).start
+    with pytest.raises(UsageError, match="the last that did begin at: 2013-02-11T00:00"):
+        people.dismiss(app, people.moment(f"{day:%Y-%m-%d}"), "why not")
+    assert served.now.people_step == 0
+    assert people.dismiss(app, people.moment("2013-02-11"), "").why == "no reason given"
+
+
+def test_windows_of_a_champion_that_left_are_none_of_the_present_one(strange: tuple[App, Served]) -> None:
+    app, served = strange
+    served.champion("renew-2", dict(SECOND))
+    champion = served.now.champion
+    assert champion is not None
+    assert champion.version == 2
+    with pytest.raises(UsageError, match="no such window of this champion"):
+        people.dismiss(app, None, "too late")
+
+
+@pytest.mark.parametrize(
+    "typed, hour",
+    [
+        pytest.param("2026-11-27", 0, id="a day"),
+        pytest.param("2026-11-27T06:00+02:00", 4, id="a time in a zone"),
+        pytest.param("2026-11-27 06:00", 6, id="a time without one is of UTC"),
+    ],
+)
+def test_a_moment_is_read_as_a_person_types_it(typed: str, hour: int) -> None:
+    assert people.moment(typed) == datetime(2026, 11, 27, hour, tzinfo=UTC)
+
+
+def test_what_is_no_moment_is_refused_with_an_example() -> None:
+    assert people.moment(None) is None
+    with pytest.raises(UsageError, match="'yesterday' is not a time; write for instance 2026-11-27T00:00"):
+        people.moment("yesterday")

@@ -11,7 +11,8 @@ import pytest
 
 from everfit.adapters.store import SqlStore
 from everfit.errors import Conflict, LeaseLost, LedgerTampered, Unavailable
-from everfit.ledger import Paused, Resumed, verify
+from everfit.facts import Paused, Resumed
+from everfit.ledger import verify
 from everfit.ports import Write
 from tests.ports import postgres
 from tests.unit.builders import START

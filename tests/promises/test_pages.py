@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from everfit.ledger import FACTS
+from everfit.facts import FACTS
 from everfit.spec import parse_spec
 from tests.promises.pages import DOCS, ROOT, blocks, generator, named, written
 

@@ -8,7 +8,7 @@ import pytest
 
 import everfit
 from everfit.detect.performance import METRICS
-from everfit.ledger import FACTS
+from everfit.facts import FACTS
 from everfit.lifecycle import MOVES, diagram
 from tests.promises.pages import DOCS, ROOT, generator
 

@@ -7,13 +7,11 @@ from datetime import UTC, datetime, timedelta
 from everfit.decide.decision import Reason
 from everfit.decide.history import Champion, History, RunRecord, WindowRecord
 from everfit.detect.signal import Alarm, Signal
-from everfit.judge.verdict import Better, Evidence, Interval, NotBetter, Verdict
-from everfit.ledger import (
+from everfit.facts import (
     CandidateRegistered,
     CandidateTrained,
     DataChecked,
     DatasetPinned,
-    Entry,
     Fact,
     Judged,
     RecipeChosen,
@@ -23,8 +21,9 @@ from everfit.ledger import (
     RenewEnded,
     StageDone,
     WentLive,
-    sealed,
 )
+from everfit.judge.verdict import Better, Evidence, Interval, NotBetter, Verdict
+from everfit.ledger import Entry, sealed
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
 from everfit.observe.window import Span

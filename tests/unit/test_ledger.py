@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from everfit.errors import LedgerTampered
-from everfit.ledger import FACTS, Paused, verify
+from everfit.facts import FACTS, Paused
+from everfit.ledger import verify
 from tests.unit.builders import chained, going_live, training
 
 ENTRIES = chained(("renew-1", training(1)), ("release-1", going_live(1)))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from everfit.detect.outcomes import Outcomes
+from everfit.detect.performance import level
 from everfit.errors import SpecError
-from everfit.spec import json_schema, parse_spec, read_spec
+from everfit.spec import json_schema, metrics_of, parse_spec, read_spec
 
 SMALLEST = "model: delay\ntask: binary\ntarget: late\ntime: scheduled\n"
 
@@ -47,7 +50,7 @@ def test_four_lines_are_enough() -> None:
 
 def test_every_part_of_a_long_spec_is_read() -> None:
     spec = parse_spec(LONGEST)
-    assert spec.metrics == ("roc_auc", "log_loss", "accuracy")
+    assert spec.metrics == ("roc_auc", "log_loss", "accuracy", "calibration_error")
     assert [trigger.name for trigger in spec.triggers] == ["decay", "harm", "volume", "weekly", "launch"]
     assert spec.judge.limits.latency_p99 == timedelta(milliseconds=50)
     assert [(channel.url, channel.at_least) for channel in spec.alerts] == [
@@ -104,6 +107,64 @@ def test_every_part_of_a_long_spec_is_read() -> None:
             id="a wrong time zone",
         ),
         pytest.param('triggers:\n- {name: a, schedule: "61 2"}', "is not a cron line", id="a wrong cron line"),
+        pytest.param(
+            "triggers:\n- {name: a, new_rows: 5, wndows: 2}",
+            "f.yaml:6: triggers[0].wndows: unknown key; did you mean",
+            id="a wrong key beside the one that names the kind of a trigger",
+        ),
+        pytest.param(
+            "watch:\n  metrics:\n  - log_loss\n  - {profit: {tp: 10, fp: -1, fn: 0}}",
+            "f.yaml:8: watch.metrics[1].profit.tn: is required and missing",
+            id="a profit matrix that lacks a case, and nothing else is said",
+        ),
+        pytest.param(
+            "watch:\n  metrics:\n  - {profit: {tp: 1, fp: 1, fn: 1, tn: 1}}",
+            "f.yaml:7: watch.metrics[0].profit: every decision brings the same",
+            id="a profit matrix that measures nothing",
+        ),
+        pytest.param(
+            "watch:\n  metrics:\n  - {function: train.mine}",
+            "f.yaml:7: watch.metrics[0].function: string should match",
+            id="a function that is not written module:name",
+        ),
+        pytest.param(
+            "watch:\n  metrics:\n  - {functon: train:mine}",
+            "f.yaml:7: watch.metrics[0]: a metric is a name, such as log_loss, or has exactly one of profit, function",
+            id="a metric of no kind",
+        ),
+        pytest.param(
+            "watch:\n  metrics:\n  - {function: train:mine, greater_is_beter: false}",
+            "f.yaml:7: watch.metrics[0].greater_is_beter: unknown key; did you mean 'greater_is_better'?",
+            id="a wrong key of a function's",
+        ),
+        pytest.param(
+            "watch:\n  metrics: [{function: train:roc_auc}]",
+            "f.yaml:6: watch.metrics: two metrics are called 'roc_auc'; give yours another `name`",
+            id="a function that is called like a metric of ours",
+        ),
+        pytest.param(
+            "watch:\n  metrics: [{function: a:cost}, {function: b:cost}]",
+            "f.yaml:6: watch.metrics: two metrics are called 'cost'",
+            id="two functions of one name",
+        ),
+        pytest.param(
+            "watch: {metrics: [roc_auc@0.9]}",
+            "f.yaml:5: watch.metrics: 'roc_auc@0.9': roc_auc takes no option; write 'roc_auc'",
+            id="an option that a metric does not take",
+        ),
+        pytest.param(
+            "watch: {metrics: [pinball@0.9]}", "'pinball@0.9' is not a metric for binary", id="a loss of quantities"
+        ),
+        pytest.param(
+            "watch:\n  metrics: [{function: train:cost, greater_is_better: false}]\njudge: {primary: cost}",
+            "f.yaml:7: judge.primary: 'cost' is a loss; only a function of which greater is better",
+            id="a function that is a loss as the primary metric",
+        ),
+        pytest.param(
+            "triggers:\n- {name: a, function: due}",
+            "f.yaml:6: triggers[0].function: string should match",
+            id="a trigger whose function is not written module:name",
+        ),
         pytest.param("model: again", "f.yaml:5: model: this key is given twice; keep one", id="a key twice"),
         pytest.param("id: late", "target, time and id must be three different columns", id="one column for two things"),
         pytest.param("id: _row", "begins with an underscore", id="a column of ours"),
@@ -115,6 +176,56 @@ def test_errors_name_file_line_key_and_remedy(more: str, said: str) -> None:
         parse_spec(SMALLEST + more, "f.yaml")
     assert said in str(caught.value)
     assert str(caught.value).startswith("f.yaml:")
+
+
+OWN = """
+watch:
+  metrics:
+    - log_loss
+    - {function: train:value, name: worth}
+    - {profit: {tp: 10, fp: -2, fn: -5, tn: 0, threshold: 30%}}
+    - {function: train:cost, greater_is_better: false}
+judge: {primary: worth}
+triggers:
+  - {name: odd, any: [{function: train:due}, {performance: {metric: profit, drop: 1}}]}
+"""
+
+
+def test_metrics_of_ones_own_are_found_by_name_the_primary_one_first() -> None:
+    spec = parse_spec(SMALLEST + OWN)
+    assert spec.metrics == ("worth", "log_loss", "profit", "cost", "roc_auc", "calibration_error")
+    assert spec.functions == ("train:value", "train:cost", "train:due")
+    metrics = metrics_of(spec, {"train:value": lambda truth, said: 1.5, "train:cost": lambda truth, said: 2.5})
+    assert [metric.name for metric in metrics] == list(spec.metrics)
+    better = {metric.name: metric.greater_is_better for metric in metrics}
+    assert (better["worth"], better["profit"], better["cost"], better["log_loss"]) == (True, True, False, False)
+    profit = next(metric for metric in metrics if metric.name == "profit")
+    assert (profit.low, profit.high) == (-5, 10)
+
+
+def test_a_function_that_was_not_loaded_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'train:value' was not loaded"):
+        metrics_of(parse_spec(SMALLEST + OWN))
+
+
+def test_a_quantile_is_written_behind_the_name_of_its_loss() -> None:
+    spec = parse_spec(SMALLEST.replace("binary", "regression") + "watch: {metrics: [pinball@0.9, pinball]}")
+    assert spec.metrics == ("mae", "pinball@0.9", "pinball")
+    outcomes = Outcomes(np.array([10.0]), np.array([[4.0]]), (), None, "regression", np.arange(1))
+    levels = {metric.name: level(metric, outcomes) for metric in metrics_of(spec)}
+    assert levels == pytest.approx({"mae": 6.0, "pinball@0.9": 5.4, "pinball": 3.0})
+
+
+@pytest.mark.parametrize("option", ["90", "x", "", "0", "1"])
+def test_a_quantile_lies_between_0_and_1(option: str) -> None:
+    with pytest.raises(SpecError, match=r"the quantile is a number between 0 and 1, such as pinball@0\.9"):
+        parse_spec(SMALLEST.replace("binary", "regression") + f'watch: {{metrics: ["pinball@{option}"]}}')
+
+
+def test_a_profit_matrix_is_for_two_classes() -> None:
+    more = "watch:\n  metrics: [{profit: {tp: 1, fp: 0, fn: 0, tn: 0}}]"
+    with pytest.raises(SpecError, match=r"a profit matrix is for two classes, and the task is multiclass"):
+        parse_spec(SMALLEST.replace("binary", "multiclass") + more)
 
 
 def test_a_missing_key_is_named() -> None:

@@ -6,17 +6,8 @@ import pytest
 
 from everfit.decide.decision import AskHuman, Reason, Retrain
 from everfit.errors import IllegalMove
-from everfit.ledger import (
-    Answered,
-    Decided,
-    Fact,
-    RenewBegan,
-    StepFailed,
-    WentLive,
-    WindowClosed,
-    WindowMatured,
-    fact_of,
-)
+from everfit.facts import Answered, Decided, Fact, RenewBegan, StepFailed, WentLive, WindowClosed, WindowMatured
+from everfit.ledger import fact_of
 from everfit.lifecycle import State
 from everfit.retrain.recipe import LakeVersion
 from everfit.standing import fold, run_of

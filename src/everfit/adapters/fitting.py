@@ -92,7 +92,7 @@ def train(told: Task) -> dict[str, Any]:
     )
     random.seed(told.seed)
     np.random.seed(told.seed % 2**32)  # the user's code reads it
-    frame = _with_target(Framing(meta, categories_in(features, meta.features)).build(features), rows, told)
+    frame = with_target(Framing(meta, categories_in(features, meta.features)).build(features), rows, told)
     model = fit(frame, **arguments_for(fit, told))
     if model is None:
         raise TrainingFailed(f"{told.trainer} returned nothing; it must return a model that can predict")
@@ -203,7 +203,7 @@ def arguments_for(fit: Callable[..., Any], told: Task) -> dict[str, Any]:
     return given
 
 
-def _with_target(frame: pd.DataFrame | pl.DataFrame, rows: pl.DataFrame, told: Task) -> pd.DataFrame | pl.DataFrame:
+def with_target(frame: pd.DataFrame | pl.DataFrame, rows: pl.DataFrame, told: Task) -> pd.DataFrame | pl.DataFrame:
     """Add the target under its own name and as its natural value."""
     told_as = rows[told.target]
     if told_as.null_count():

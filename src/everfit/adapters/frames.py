@@ -29,6 +29,7 @@ KINDS: dict[type[pl.DataType], Kind] = {
     pl.Boolean: Kind.FLAG,
     pl.Datetime: Kind.MOMENT,
     pl.Float64: Kind.NUMBER,
+    pl.List: Kind.VECTOR,
 }
 _WHOLE = re.compile(r"0|-?[1-9]\d*")
 
@@ -152,6 +153,8 @@ class Framing:
                 )
             case Kind.MOMENT:  # without zone, in UTC: what has a zone, numpy cannot hold
                 return values.dt.replace_time_zone(None).to_numpy()
+            case Kind.TEXT | Kind.VECTOR:
+                return values.to_numpy()
             case _:  # a flag is 0.0, 1.0 or missing: so its type does not depend on whether any is missing
                 return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 

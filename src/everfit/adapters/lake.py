@@ -16,6 +16,7 @@ from typing import TypeVar
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from pyarrow.dataset import Dataset
 
 from everfit.errors import DiskFull, Refused, Unavailable
 from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS, REFUSED_COLUMNS
@@ -44,6 +45,18 @@ class _Files:
 
     list: pl.DataFrame  # path, bytes, day, low, high
     schema: dict[str, pl.DataType]  # of the table, without the partition
+
+
+def foreign_table(where: str) -> Dataset:
+    """A Delta table that is not ours, to be read in batches, in its newest version.
+
+    Raises:
+        Refused: it is not one, or of a kind that cannot be read.
+    """
+    try:
+        return DeltaTable(where).to_pyarrow_dataset()
+    except (DeltaError, OSError) as error:
+        raise Refused(f"{where}: cannot be read as a Delta table ({error}); write its rows as Parquet") from error
 
 
 class DeltaLake:

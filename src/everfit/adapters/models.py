@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
@@ -43,6 +43,7 @@ REVIEWED = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils.validation.check_array",
 )
+Quick = Callable[[Floats, Sequence[Sequence[str | None]], Floats], Floats]
 _SAMPLE = 50  # rows on which a loaded copy must answer as the original did
 
 
@@ -56,6 +57,11 @@ class FramePredictor:
         self.model = model
         self.short = short
         self._framing = Framing(meta, categories)
+
+    @property
+    def quick(self) -> Quick | None:
+        """Scores straight from plain values, as `Folded.quick` takes them; None where only frames are taken."""
+        return None if self.short is None else self.short.quick
 
     def score(self, rows: pl.DataFrame) -> Floats:
         """Scores, shape (rows, classes) for classification, (rows, 1) for regression.

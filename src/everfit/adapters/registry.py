@@ -52,6 +52,7 @@ LIBRARIES = (
     "skops",
 )
 COLUMN_TYPES = {Kind.NUMBER: "double", Kind.CATEGORY: "string", Kind.FLAG: "boolean", Kind.MOMENT: "datetime"}
+COLUMN_TYPES |= {Kind.TEXT: "string"}  # and vectors are arrays of doubles
 MOST_TEXT = 5000  # MLflow refuses parameters and tags that are longer
 _NOT_AWAY = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}
 
@@ -283,10 +284,12 @@ def _signature(meta: Meta) -> ModelSignature:
     _mlflow()
     from mlflow.models import ModelSignature  # noqa: PLC0415 - see the head of this module
     from mlflow.types import ColSpec, Schema, TensorSpec  # noqa: PLC0415 - see the head of this module
+    from mlflow.types.schema import Array, DataType  # noqa: PLC0415 - see the head of this module
 
     kinds = {bool: "boolean", int: "long", str: "string"}
     answer = "double" if meta.task == "regression" else kinds[type(natural(meta.classes)[0])]
-    columns: list[ColSpec | TensorSpec] = [ColSpec(COLUMN_TYPES[column.kind], column.name) for column in meta.features]
+    types = COLUMN_TYPES | {Kind.VECTOR: Array(DataType.double)}
+    columns: list[ColSpec | TensorSpec] = [ColSpec(types[column.kind], column.name) for column in meta.features]
     return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(answer)]))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -92,11 +93,16 @@ def _key(path: Path, _size: int, _changed: int) -> str:
         return file_digest(content, "blake2b").hexdigest()[:32]
 
 
-def _csv(path: Path) -> pl.DataFrame:
+def csv_options(path: Path) -> dict[str, Any]:
+    """How a CSV is read: its separator, what stands for null, and types from all rows."""
     with path.open("rb") as content:
         header = content.read(_HEAD).split(b"\n", 1)[0].decode("utf-8", "replace")
     separator = max(_SEPARATORS, key=header.count)
-    rows = pl.read_csv(path, separator=separator, null_values=_NULLS, infer_schema_length=None)
+    return {"separator": separator, "null_values": _NULLS, "infer_schema_length": None}
+
+
+def _csv(path: Path) -> pl.DataFrame:
+    rows = pl.read_csv(path, **csv_options(path))
     twice = [name for name in rows.columns if "_duplicated_" in name]
     if twice:
         raise Refused(f"{path}: the column {twice[0].split('_duplicated_')[0]!r} comes twice; rename one of them")

@@ -18,8 +18,9 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, SQLAlchemyError
 
 from everfit.clock import BEGINNING, wall
 from everfit.errors import Conflict, DiskFull, LeaseLost, LedgerTampered, Unavailable
+from everfit.facts import FACTS
 from everfit.ids import content_key, share_of
-from everfit.ledger import FACTS, Entry, sealed
+from everfit.ledger import Entry, sealed
 from everfit.ports import Lease, Write
 
 HEAD = "0001"  # the newest migration; `adapters/migrations/versions` holds the way there

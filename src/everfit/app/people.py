@@ -7,17 +7,17 @@ which it carries out itself: that is the shortest path in the code.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from everfit.app.wiring import App
 from everfit.clock import rest, ticks, wall
+from everfit.decide.history import WindowRecord
 from everfit.errors import Conflict, ModelUnusable, UsageError
-from everfit.flows.durable import Alive, Desk, Next, NotYet, Progress, advance, begin
-from everfit.flows.release import release
-from everfit.ids import content_key
-from everfit.ledger import (
+from everfit.facts import (
     Answered,
     ApprovalAsked,
+    Dismissed,
     EventHeard,
     Paused,
     ReleaseEnded,
@@ -26,12 +26,15 @@ from everfit.ledger import (
     RetrainAsked,
     WentLive,
 )
+from everfit.flows.durable import Alive, Desk, Next, NotYet, Progress, advance, begin
+from everfit.flows.release import release
+from everfit.ids import content_key
 from everfit.ports import Write
 from everfit.rollout.plan import plan_rollback
 from everfit.settings import whoami
 from everfit.standing import PEOPLE, Kept, Standing, Story
 
-F = TypeVar("F", EventHeard, RetrainAsked, Answered, Paused, Resumed)
+F = TypeVar("F", EventHeard, RetrainAsked, Answered, Dismissed, Paused, Resumed)
 IN_HAND = 2.0  # seconds that a roll-back waits for a release's step that is in a worker's hand
 TRIES = 20  # a person's word is written after whatever was written meanwhile
 
@@ -88,6 +91,55 @@ def resume(app: App, why: str) -> Resumed:
         return Resumed(why or "no reason given")
 
     return say(app, resumed)
+
+
+def dismiss(app: App, since: datetime | None, why: str) -> Dismissed:
+    """Say that a window which alarmed for drift was benign; without `since` the last one that did.
+
+    Its alarm counts as false, and the window is usual for this champion from here on.
+
+    Raises:
+        UsageError: no window of this champion alarmed for drift, or none that begins then, or it was dismissed before.
+    """
+    before = {entry.fact.window for entry in app.store.read(app.spec.model) if isinstance(entry.fact, Dismissed)}
+
+    def dismissed(standing: Standing) -> Dismissed:
+        champion = standing.history.champion
+        name = champion.candidate if champion else None
+        alarmed = [w.span for w in standing.history.windows if w.champion == name and _drifted(w)]
+        windows = [span for span in alarmed if span not in before]  # twice it would count as two healthy windows
+        found = [span for span in windows if since is None or span.start == since]
+        if not found:
+            starts = ", ".join(f"{span.start:%Y-%m-%dT%H:%M}" for span in windows[-5:]) or "none"
+            raise UsageError(
+                "no such window of this champion alarmed for drift and was not dismissed yet; "
+                f"the last that did begin at: {starts}"
+            )
+        return Dismissed(found[-1], why or "no reason given")
+
+    return say(app, dismissed)
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read a time that a person typed; UTC where no zone is named.
+
+    >>> moment("2026-11-27")
+    datetime.datetime(2026, 11, 27, 0, 0, tzinfo=datetime.timezone.utc)
+
+    Raises:
+        UsageError: it is not a time.
+    """
+    if text is None:
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a time; write for instance 2026-11-27T00:00") from None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+def _drifted(window: WindowRecord) -> bool:
+    return any(alarm.kind == "drift" for alarm in window.alarms)
 
 
 def questions(standing: Standing) -> dict[str, str]:

@@ -6,6 +6,7 @@ overwrites what is there.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
+import yaml
 
 from everfit.adapters.sources import read_rows
 from everfit.app.up import child_environment
@@ -113,7 +115,7 @@ def _spec_text(wanted: Wanted, task: str, times: pl.Series, rest: tuple[Path, tu
     )
     data = os.path.relpath(wanted.data.resolve(), folder.resolve())
     lines = [
-        f"model: {name}",
+        f"model: {_quoted(name)}",
         f"task: {task}",
         f"target: {_quoted(wanted.target)}",
         f"time: {_quoted(wanted.time)}",
@@ -128,7 +130,9 @@ def _spec_text(wanted: Wanted, task: str, times: pl.Series, rest: tuple[Path, tu
 
 
 def _quoted(text: str) -> str:
-    return text if text.replace("_", "").isalnum() and not text[0].isdigit() else '"' + text.replace('"', '\\"') + '"'
+    """A name as YAML reads it back: `null`, `no` and `2013` are no text unless they are quoted."""
+    plain = text.replace("_", "").replace("-", "").isalnum() and not text[0].isdigit()
+    return text if plain and yaml.safe_load(text) == text else json.dumps(text, ensure_ascii=False)
 
 
 # ---- check -----------------------------------------------------------------------------------------------------------
@@ -153,12 +157,12 @@ def check(app: App) -> list[Checked]:
 
 
 def _triggers(app: App) -> Checked:
-    triggers = app.spec.triggers or default_triggers(app.spec.primary)
-    if not triggers:
-        unit = f"{app.spec.primary} has the target's own unit, so only you know what drop is much"
-        said = f"no trigger: {unit}; name triggers"
-        return Checked("triggers", True, said)
-    return Checked("triggers", True, ", ".join(trigger.name for trigger in triggers))
+    try:
+        loaded = len(app.functions)
+    except UsageError as error:
+        return Checked("triggers", False, str(error))
+    named = ", ".join(trigger.name for trigger in app.spec.triggers or default_triggers())
+    return Checked("triggers", True, named + (f"; {loaded} functions of yours are loaded" if loaded else ""))
 
 
 def _trainer(app: App) -> Checked:

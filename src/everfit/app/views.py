@@ -1,4 +1,4 @@
-"""What people see of a model: its status, its history, and why something happened.
+"""What people see of a model: its status and its history. Why something happened stands in `explain`.
 
 Takes a standing; gives plain dictionaries and sentences, the same for the terminal, `--json` and pages; never reads a
 port but those of the app it is given.
@@ -6,19 +6,20 @@ port but those of the app it is given.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from everfit.app.people import questions
 from everfit.app.wiring import App
-from everfit.decide.decision import Decision, Wait
+from everfit.clock import BEGINNING
+from everfit.decide.accounts import RunTold, accounts
+from everfit.decide.decision import Decision, Reason, Wait
 from everfit.decide.history import WindowRecord
 from everfit.detect.signal import NotEnough, Reading
-from everfit.errors import UsageError
-from everfit.ledger import (
+from everfit.facts import (
     Answered,
     ApprovalAsked,
-    DataChecked,
     Decided,
     EventHeard,
     Fact,
@@ -35,7 +36,13 @@ from everfit.ledger import (
     Told,
     WentLive,
 )
-from everfit.standing import Kept, Standing, Story
+from everfit.standing import Kept, Standing
+
+END = datetime.max.replace(tzinfo=UTC)
+
+
+# What `everfit status` shows of a window; `everfit explain` shows all.
+SHOWN = ("performance.", "provisional.", "estimated.", "labels.", "decay", "drift.harm", "drift.together", "serve.")
 
 
 def status(app: App) -> dict[str, Any]:
@@ -51,18 +58,27 @@ def status(app: App) -> dict[str, Any]:
         "clock": "events" if app.replay else "wall",
         "champion": version_view(champion) if champion else None,
         "previous": past.previous and standing.bench[past.previous].version,
-        "last_window": _window(past.windows[-1]) if past.windows else None,
-        "last_mature": next((_window(w) for w in reversed(past.windows) if w.mature is not None), None),
+        "last_window": window_view(past.windows[-1]) if past.windows else None,
+        "last_mature": next((window_view(w) for w in reversed(past.windows) if w.mature is not None), None),
         "windows": len(past.windows),
+        "learning": _learning(standing),
         "decision": _decision(standing.decisions[-1]) if standing.decisions else None,
         "running": running.run if running else None,
         "runs": len(past.runs),
         "questions": questions(standing),
         "paused": past.paused,
-        "versions": [version_view(kept) for kept in _by_version(standing)],
+        "versions": [version_view(kept) for kept in versions_of(standing)],
         "intake": {"waiting": app.journal.pending(), "acknowledged": app.journal.last()},
         "servers": app.gateway.servers(app.spec.model),
     }
+
+
+def _learning(standing: Standing) -> list[str]:
+    """Why the promise of false alarms does not hold yet: of drift, and of performance; empty once it does."""
+    baseline = standing.baseline
+    decay = baseline.learning if baseline else "decay: too few held-out windows with labels"
+    told = [standing.learning, f"performance: {decay}" if baseline and decay else decay]
+    return [each for each in told if each] if standing.champion else []
 
 
 def version_view(kept: Kept) -> dict[str, Any]:
@@ -82,59 +98,47 @@ def version_view(kept: Kept) -> dict[str, Any]:
     }
 
 
-def history(app: App) -> list[dict[str, Any]]:
-    """What happened, in order: decisions that were more than waiting, runs, releases, words of people."""
+def history(app: App) -> dict[str, Any]:
+    """What happened, in order, and what became of each trigger's runs.
+
+    Entries are decisions that were more than waiting, runs, releases, and words of people.
+    """
     shown: list[dict[str, Any]] = []
     for entry in app.store.read(app.spec.model):
         said = _said(entry.fact)
         if said is not None:
             shown.append({"number": entry.number, "at": _iso(entry.at), "by": entry.by, "run": entry.run,
                           "kind": entry.kind, "said": said})  # fmt: skip
-    return shown
+    told = accounts(runs_told(app.standing(), app.spec.primary), app.spec.primary)
+    return {"entries": shown, "triggers": [vars_of(each) for each in told]}
 
 
-def explain(app: App, what: str | None) -> dict[str, Any]:
-    """Why a version came, what became of a run, or the last decision that was more than waiting.
-
-    Raises:
-        UsageError: there is no such version or run.
-    """
-    standing = app.standing()
-    if what is None:
-        return _explain_decision(standing)
-    if what in standing.stories:
-        return _explain_run(standing, standing.stories[what])
-    number = what.removeprefix("v")
-    kept = next((k for k in _by_version(standing) if str(k.version) == number or k.candidate.id == what), None)
-    if kept is None:
-        versions = ", ".join(f"v{k.version}" for k in _by_version(standing)) or "none yet"
-        raise UsageError(f"{what!r} is no version, candidate or run of {app.spec.model}; versions: {versions}")
-    return _explain_run(standing, standing.stories[kept.run]) | {"version": version_view(kept)}
+def runs_told(standing: Standing, metric: str) -> Iterator[RunTold]:
+    """Each training run with what its windows say of it."""
+    for record in standing.history.runs:
+        story = standing.stories[record.run]
+        began, judged = story.find(RenewBegan), story.find(Judged)
+        gain = judged.verdict.evidence.gain if judged else None
+        triggers = tuple(dict.fromkeys(reason.trigger for reason in began.because)) if began else record.triggers
+        kept = next((kept for kept in standing.bench.values() if kept.run == record.run), None)
+        place = next((n for n, (_, fact) in enumerate(standing.releases) if kept and _came(fact, kept)), None)
+        before, after = _around(standing, place, metric) if place is not None else ((), ())
+        yield RunTold(triggers, record.outcome, gain.value if gain else None, before, after)
 
 
-def _explain_decision(standing: Standing) -> dict[str, Any]:
-    told = [d for d in standing.decisions if not isinstance(d[2], Wait)]
-    chosen = (told or list(standing.decisions))[-1:]
-    return {"decision": _decision(chosen[0])} if chosen else {"decision": None}
+def _came(fact: WentLive, kept: Kept) -> bool:
+    return fact.candidate == kept.candidate.id and not fact.back
 
 
-def _explain_run(standing: Standing, story: Story) -> dict[str, Any]:
-    began, checked, judged = story.find(RenewBegan), story.find(DataChecked), story.find(Judged)
-    ended, failed = story.find(RenewEnded), story.find(StepFailed)
-    verdict = judged.verdict if judged else None
-    return {
-        "run": story.run,
-        "began": _iso(story.times[0]),
-        "because": [_reason(reason) for reason in began.because] if began else [],
-        "findings": [finding.said for finding in checked.findings] if checked else [],
-        "verdict": verdict.kind if verdict else None,
-        "said": ended.said if ended else failed.said if failed else None,
-        "gain": vars_of(verdict.evidence.gain) if verdict and verdict.evidence.gain else None,
-        "rows": verdict.evidence.rows if verdict else None,
-        "gates": [vars_of(gate) for gate in verdict.gates] if verdict else [],
-        "outcome": next((run.outcome for run in standing.history.runs if run.run == story.run), None),
-        "steps": [type(fact).__name__ for fact in story.facts],
-    }
+def _around(standing: Standing, place: int, metric: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The metric in the mature windows of the champion before a release, and in those of the one that came."""
+    moments = [BEGINNING, *(at for at, _ in standing.releases), END]
+    sides = []
+    for first, until in ((place, place + 1), (place + 1, place + 2)):
+        since, end = moments[first], moments[until]
+        whole = [w for w in standing.history.windows if since <= w.span.start and w.span.end <= end]
+        sides.append(tuple(s.value for w in whole if (s := w.find_mature(f"performance.{metric}")) is not None))
+    return sides[0], sides[1]
 
 
 def vars_of(record: Any) -> dict[str, Any]:
@@ -142,7 +146,8 @@ def vars_of(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
-def _by_version(standing: Standing) -> list[Kept]:
+def versions_of(standing: Standing) -> list[Kept]:
+    """Every model that was kept, the oldest version first."""
     return sorted(standing.bench.values(), key=lambda kept: kept.version)
 
 
@@ -150,7 +155,8 @@ def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment is not None else None
 
 
-def _reason(reason: Any) -> dict[str, Any]:
+def reason_view(reason: Reason) -> dict[str, Any]:
+    """One reason with its line, where the line came from, and what would have changed the answer."""
     return vars_of(reason)
 
 
@@ -160,19 +166,20 @@ def _decision(told: tuple[datetime, Any, Decision]) -> dict[str, Any]:
         "at": _iso(at),
         "kind": decision.kind,
         "window": str(window) if window else None,
-        "because": [_reason(reason) for reason in decision.because],
+        "because": [reason_view(reason) for reason in decision.because],
     }
 
 
-def _window(window: WindowRecord) -> dict[str, Any]:
+def window_view(window: WindowRecord) -> dict[str, Any]:
+    """One window as it was read."""
     readings = window.readings if window.mature is None else window.mature
     return {
         "span": [_iso(window.span.start), _iso(window.span.end)],
         "rows": window.rows,
         "labelled": window.labelled,
         "mature": window.mature is not None,
-        "readings": [_reading(r) for r in readings if r.name.startswith(("performance.", "provisional.", "labels."))],
-        "alarms": [alarm.said for alarm in window.alarms],
+        "readings": [_reading(r) for r in readings if r.name.startswith(SHOWN)],
+        "alarms": [alarm.said for alarm in (*window.alarms, *window.mature_alarms)],
     }
 
 

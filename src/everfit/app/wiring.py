@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from everfit.adapters.alerts import AppriseTeller
+from everfit.adapters.functions import functions_of
 from everfit.adapters.gateway import FolderGateway
 from everfit.adapters.journal import SqliteJournal
 from everfit.adapters.lake import DeltaLake
@@ -26,6 +29,7 @@ from everfit.app.files import Inbox, Receiving
 from everfit.clock import Clock, EventClock, LedClock, WallClock
 from everfit.flows.control import Control
 from everfit.flows.durable import Desk, Follower, Worker
+from everfit.flows.hand import Hand
 from everfit.flows.measure import Measure
 from everfit.flows.release import release
 from everfit.flows.renew import renew
@@ -140,14 +144,27 @@ class App:
 
     def steps(self) -> Steps:
         """What runs do to the world."""
-        return Steps(self.spec, self.settings.project, self.settings.runs, self.ports)
+        return Steps(self.spec, self.settings.project, self.settings.runs, self.ports, functions=self.functions)
+
+    @cached_property
+    def functions(self) -> Mapping[str, Callable[..., Any]]:
+        """Functions of the user's own that the spec names.
+
+        Raises:
+            UsageError: one of them cannot be found.
+        """
+        return functions_of(self.spec.functions, self.settings.project)
+
+    def measure(self) -> Measure:
+        """Reads windows."""
+        return Measure(self.spec, self.lake, Hand(self.store), self.steps().shadow, self.functions)
 
     def control(self) -> Control:
         """The control loop."""
-        measure = Measure(self.spec, self.lake, self.store, self.steps().shadow)
+        measure = self.measure()
         led = LedClock(self._event_time, self._set_event_time) if self.replay else None
         desk = self.desk("control") if led is None else replace(self.desk("control"), now=led.now)
-        watch = Watch(self.spec, desk, measure, self.follower())
+        watch = Watch(self.spec, desk, measure, self.follower(), self.functions)
         inbox = Inbox(self.spec.observe.source, self.settings.project, self.receiving)
         return Control(
             watch, self.journal, self.lake, self.store, self.rules, self.settings.clock_file,

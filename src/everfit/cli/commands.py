@@ -136,28 +136,38 @@ def history(
     """What happened, in order."""
     from everfit.app import views
 
-    told = views.history(_open(folder))[-last:]
-    if json:
-        say.as_json(told)
-        return
-    for each in told:
-        say.line(f"{say.short(each['at'])}  {each['said']}")
+    told = views.history(_open(folder))
+    told["entries"] = told["entries"][-last:]
+    say.as_json(told) if json else say.history(told)
 
 
 @cli.command()
 def explain(
     what: Annotated[
         str | None,
-        typer.Argument(help="A version such as v3, a candidate or a run; default: the last decision."),
+        typer.Argument(
+            help="A decision's number (412), a version (v3), a candidate, a run; default: the last decision."
+        ),
     ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Take the decision again from the ledger and the rows of its day.")
+    ] = False,
     folder: Folder = HERE,
     json: Json = False,
 ) -> None:
-    """Why something happened."""
-    from everfit.app import views
+    """Why something happened. With --replay: does the same decision come again? Exit code 1 when it does not."""
+    from everfit.app import explain as why
 
-    told = views.explain(_open(folder), what)
+    app = _open(folder)
+    told = why.explain(app, what)
+    if not replay:
+        say.as_json(told) if json else say.explained(told)
+        return
+    again = why.rerun(app, what)
+    told |= {"agrees": again.agrees, "replay": list(again.said)}
     say.as_json(told) if json else say.explained(told)
+    if not again.agrees:
+        raise typer.Exit(1)
 
 
 @cli.command()
@@ -218,6 +228,23 @@ def rollback(folder: Folder = HERE, why: Why = "", json: Json = False) -> None:
 
 
 @cli.command()
+def dismiss(
+    window: Annotated[
+        str | None,
+        typer.Argument(help="When the window began, such as 2026-11-27T00:00; default: the last that alarmed."),
+    ] = None,
+    folder: Folder = HERE,
+    why: Why = "",
+    json: Json = False,
+) -> None:
+    """Say that a window which alarmed for drift was benign."""
+    from everfit.app import people
+
+    fact = people.dismiss(_open(folder), people.moment(window), why)
+    _done({"window": str(fact.window)}, f"dismissed {fact.window}: it is usual from here on", as_json=json)
+
+
+@cli.command()
 def pause(folder: Folder = HERE, why: Why = "", json: Json = False) -> None:
     """Start nothing until resumed."""
     from everfit.app import people
@@ -267,23 +294,6 @@ def ingest(
     refused = "".join(f"\nrefused {count:,}: {reason}" for reason, count in brought.reasons.items())
     _done(told, f"took {brought.predictions:,} predictions and {brought.labels:,} labels{refused}", as_json=json)
     if not brought.number:
-        raise typer.Exit(1)
-
-
-@cli.command()
-def compare(
-    reference: Annotated[Path, typer.Argument(help="A Parquet or CSV file.")],
-    current: Annotated[Path, typer.Argument(help="A Parquet or CSV file.")],
-    alpha: Annotated[float, typer.Option(help="Chance of any false alarm in the whole table.")] = 0.01,
-    json: Json = False,
-) -> None:
-    """How unlike are two files? Exit code 1 when they drifted apart."""
-    from everfit.adapters.sources import read_rows
-    from everfit.detect.compare import compare as look
-
-    told = look(read_rows(reference), read_rows(current), alpha=alpha).to_dict()
-    say.as_json(told) if json else say.compared(told)
-    if told["verdict"] == "drift":
         raise typer.Exit(1)
 
 

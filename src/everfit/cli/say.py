@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from everfit.units import duration_text
 
 MOST_REASONS = 3  # in a status; `everfit explain` has them all
 out = Console(highlight=False, soft_wrap=True)
@@ -20,7 +23,12 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def as_json(value: Any) -> None:
     """Print a value as JSON."""
-    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON that people can read."""
+    return json.dumps(value, default=str, ensure_ascii=False, indent=2) + "\n"
 
 
 def line(text: str) -> None:
@@ -70,6 +78,8 @@ def _watched(told: dict[str, Any]) -> Iterator[str]:
     if window is not None:
         counts = f"{window['rows']:,} rows, {window['labelled']:,} labelled"
         yield f"last mature window {short(window['span'][0])}: {counts}; {_readings(window)}"
+    if told["learning"]:
+        yield f"learning what is usual ({'; '.join(told['learning'])}): the promise of false alarms does not hold yet"
     alarms = (told["last_window"] or {}).get("alarms", [])
     if alarms:
         more = f"; and {len(alarms) - MOST_REASONS} more" if len(alarms) > MOST_REASONS else ""
@@ -92,44 +102,99 @@ def _waiting(told: dict[str, Any]) -> Iterator[str]:
 
 
 def _readings(window: dict[str, Any]) -> str:
+    whole = {r["name"]: r for r in window["readings"] if r["column"] == "*"}
     shown = [
-        f"{r['name'].split('.')[1]} {r['value']:.4g}" if "value" in r else f"{r['name'].split('.')[1]}: not enough rows"
-        for r in window["readings"]
-        if r["column"] == "*"
+        f"{name.split('.')[1]} {r['value']:.4g}" if "value" in r else f"{name.split('.')[1]}: not enough rows"
+        for name, r in whole.items()
+        if name.startswith(("performance.", "provisional.", "labels.coverage"))
     ]
+    late = whole.get("labels.delay_p90", {})
+    if "value" in late:
+        shown.append(f"90 % of the labels came within {duration_text(timedelta(seconds=round(late['value'])))}")
     return ", ".join(shown)
 
 
-def explained(told: dict[str, Any]) -> None:
-    """Print why something happened."""
-    if "decision" in told:
-        decision = told["decision"]
-        if decision is None:
-            line("nothing was decided yet")
-            return
-        line(f"{decision['kind']} at {short(decision['at'])}")
-        for reason in decision["because"]:
-            line(f"  {reason['trigger']}: {reason['said']}")
+def history(told: dict[str, Any]) -> None:
+    """Print what happened, and what became of each trigger's runs."""
+    for each in told["entries"]:
+        line(f"{each['number']:>6}  {short(each['at'])}  {each['said']}")
+    if not told["triggers"]:
         return
-    line(f"{told['run']} began {short(told['began'])}: {told['outcome'] or 'under way'}")
+    line("")
+    columns = ("trigger", "runs", "promoted", "kept back", "blocked", "failed", "gain", "helped live")
+    table(columns, (_account(each) for each in told["triggers"]))
+
+
+def _account(told: dict[str, Any]) -> list[str]:
+    gain = "" if told["gain"] is None else f"{told['gain']:+.3g}"
+    live = [f"{told[name]} {word}" for name, word in (("helped", "yes"), ("not_helped", "no"), ("unknown", "unknown"))]
+    counts = [str(told[name]) for name in ("runs", "promoted", "kept_back", "blocked", "failed")]
+    return [told["trigger"], *counts, gain, ", ".join(said for said in live if not said.startswith("0 "))]
+
+
+def explained(told: dict[str, Any]) -> None:
+    """Print why something happened, and whether it came out the same again."""
+    for said in _decision(told["decision"]) if "decision" in told else _run(told):
+        line(said)
+    for said in told.get("replay", ()):
+        line(f"again: {said}")
+    if "agrees" in told:
+        line("agrees" if told["agrees"] else "DOES NOT AGREE")
+
+
+def _decision(told: dict[str, Any] | None) -> Iterator[str]:
+    if told is None:
+        yield "nothing was decided yet"
+        return
+    window = f", window {told['window']}" if told["window"] else ""
+    yield f"{told['kind']} at {short(told['at'])} (decision {told['number']}{window})"
     for reason in told["because"]:
-        line(f"  because {reason['trigger']}: {reason['said']}")
-    for finding in told["findings"]:
-        line(f"  data: {finding}")
-    for gate in told["gates"]:
-        line(f"  {'passed' if gate['passed'] else 'FAILED'} {gate['name']}: {gate['said']}")
+        yield f"  {reason['trigger']}: {reason['said']}"
+        if reason["source"]:
+            yield f"      line: {reason['source']}"
+        if reason["otherwise"]:
+            yield f"      otherwise: {reason['otherwise']}"
+    if not told["because"]:
+        yield "  no trigger had anything to say"
+    yield f"diagnosis: {told['diagnosis']['kind'].replace('_', ' ')}: {told['diagnosis']['said']}"
+    if told["facts"]:
+        facts = told["facts"]
+        read = _readings(facts) or "nothing was read"
+        yield f"window: {facts['rows']:,} rows, {facts['labelled']:,} labelled; {read}"
+        yield from (f"  alarm: {said}" for said in facts["alarms"])
+
+
+def _run(told: dict[str, Any]) -> Iterator[str]:
+    yield f"{told['run']} began {short(told['began'])}: {told['outcome'] or 'under way'}"
+    yield from (f"  because {reason['trigger']}: {reason['said']}" for reason in told["because"])
+    yield from (f"  data: {finding}" for finding in told["findings"])
+    yield from (f"  {'passed' if g['passed'] else 'FAILED'} {g['name']}: {g['said']}" for g in told["gates"])
     if told["said"]:
-        line(f"  {told['said']}")
+        yield f"  {told['said']}"
 
 
 def compared(told: dict[str, Any]) -> None:
-    """Print a comparison of two files."""
+    """Print a comparison of two files: a table, what it means, and one line for each group."""
     rows = told["rows"]
     line(f"{rows['reference']:,} rows against {rows['current']:,}: {told['verdict'].replace('_', ' ')}")
-    cells = ("name", "kind", "psi", "ks", "js", "wasserstein", "p_value", "alarm")
+    cells = ("name", "kind", "psi", "ks", "js", "wasserstein", "p_value", "verdict")
     table(cells, ([_cell(column.get(name)) for name in cells] for column in told["columns"]))
+    for group in told.get("by", {}).get("groups", ()):
+        moved = ", ".join(column["name"] for column in group["columns"] if column["alarm"])
+        counts = f"{group['rows']['reference']:,} rows against {group['rows']['current']:,}"
+        verdict = group["verdict"].replace("_", " ")
+        line(f"  {told['by']['column']} = {group['value']}: {counts}: {verdict}{': ' if moved else ''}{moved}")
     for said in told["said"]:
         line(said)
+
+
+def profiled(told: dict[str, Any], where: str | None) -> None:
+    """Print a profile."""
+    line(f"{told['rows']:,} rows")
+    cells = ("name", "kind", "nulls", "distinct", "low", "mean", "high", "deviation", "most")
+    table(cells, ([_cell(column.get(name)) for name in cells] for column in told["columns"]))
+    if where is not None:
+        line(f"wrote {where}; next: everfit compare {where} CURRENT")
 
 
 def _cell(value: Any) -> str:

@@ -18,6 +18,8 @@ class Reason:
     limit: float | None  # the line it was held against
     said: str
     evidence: str  # key of the fact: the same evidence never causes two runs
+    source: str = ""  # where the line came from: "spec: triggers[0].performance.drop", "default: decide.cool_down"
+    otherwise: str = ""  # what would have changed the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Retrain:
 
     because: tuple[Reason, ...]
     kind: Literal["retrain"] = "retrain"
+    probe: bool = False  # train on few rows first, and go on only if that looks worth it
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from everfit.detect.signal import Alarm, Reading
+from everfit.detect.signal import Alarm, Reading, Signal
 from everfit.observe.window import Span
 
 
@@ -24,6 +24,15 @@ class Champion:
     per_window: Mapping[str, float]  # metric -> mean level in windows of these rows
     proven_until: datetime  # end of those rows
     trained_until: datetime  # end of the rows it was trained on
+    rows: int = 0  # rows it was trained on; 0: not known
+    made: datetime | None = None  # when its rows were cut; None: not known, and `live_since` counts
+    importance: Mapping[str, float] = field(default_factory=dict)  # column -> how much the model rests on it
+    back: bool = False  # it came by a roll-back
+
+    @property
+    def release(self) -> str:
+        """Names the release by which it came, so that nothing is done twice about one."""
+        return f"{self.candidate}@{self.live_since.isoformat()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,32 @@ class WindowRecord:
     readings: tuple[Reading, ...] = ()
     mature: tuple[Reading, ...] | None = None  # performance readings; None while immature
     labelled: int = 0
+    mature_alarms: tuple[Alarm, ...] = ()  # raised when the labels had matured
+    matured_at: datetime | None = None  # when that was; None: immature, or written before this was kept
+    profile: str | None = None  # key of its profile among the notes
+
+    @property
+    def decay(self) -> Alarm | None:
+        """The calibrated alarm of performance that it raised, if any."""
+        return next((a for a in (*self.mature_alarms, *self.alarms) if a.kind == "performance"), None)
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Columns that raised a drift alarm, each once."""
+        return tuple(dict.fromkeys(a.signal.column for a in self.alarms if a.kind == "drift"))
+
+    def find(self, name: str, column: str = "*") -> Signal | None:
+        """What was read at the close, if there was enough to read."""
+        return _find(self.readings, name, column)
+
+    def find_mature(self, name: str, column: str = "*") -> Signal | None:
+        """What was read when the labels had matured, if there was enough to read."""
+        return _find(self.mature or (), name, column)
+
+
+def _find(readings: tuple[Reading, ...], name: str, column: str) -> Signal | None:
+    found = (r for r in readings if isinstance(r, Signal) and r.name == name and r.column == column)
+    return next(found, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +83,8 @@ class RunRecord:
     evidence: frozenset[str]  # keys of the facts that caused it
     ended: datetime | None = None
     outcome: str = "running"  # promoted, kept_back, failed, blocked, refused
+    triggers: tuple[str, ...] = ()  # names of the triggers that caused it
+    seconds: float | None = None  # how long its training took; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +103,15 @@ class Question:
 
     key: str
     evidence: frozenset[str]
+    triggers: tuple[str, ...] = ()  # names of the triggers that made it due
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRecord:
+    """What the other models of this database did and want."""
+
+    runs_in_period: int  # training runs of all models, this one's included, within `decide.fleet.per`
+    wishes: tuple[tuple[str, float], ...] = ()  # other models that wait for the fleet's budget, with their runs' value
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +133,24 @@ class History:
     answered: Mapping[str, bool] = field(default_factory=dict)  # question -> approved
     refused: frozenset[str] = frozenset()  # evidence of questions that a person answered with no
     paused: bool = False
+    rollbacks: frozenset[str] = frozenset()  # evidence of roll-backs that were decided
+    going_back: str | None = None  # the run of a roll-back that is under way
+    fleet: FleetRecord | None = None  # None: not known, and nobody is waited for
 
     @property
     def running(self) -> RunRecord | None:
         """The run that has not ended, if any."""
         return next((run for run in self.runs if run.ended is None), None)
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Evidence that caused a run already, or that a person did not want to count."""
+        return frozenset(key for run in self.runs for key in run.evidence) | self.refused
+
+    @property
+    def served(self) -> tuple[WindowRecord, ...]:
+        """Windows that the present champion served from their start to their end."""
+        live = self.champion
+        if live is None:
+            return ()
+        return tuple(w for w in self.windows if w.champion == live.candidate and w.span.start >= live.live_since)

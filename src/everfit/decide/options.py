@@ -1,152 +1,111 @@
-"""What the user may choose about when to retrain: triggers, rest, budget, freezes.
+"""What the user may choose about when to retrain: limits on every trigger, what a run may cost, and what it must bring.
 
-Takes plain values from the spec; gives frozen records; never reads the world. Each trigger is a small record told
-apart by its one key: `{name: decay, performance: {metric: roc_auc, drop: 0.02}}`.
+Takes plain values from the spec; gives frozen records; never reads the world. The kinds of triggers stand in
+`everfit.decide.rules` and are offered here too.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
+    NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
-    field_validator,
+    TypeAdapter,
 )
 
-from everfit.decide.schedule import check_cron
+from everfit.decide.history import History
+from everfit.decide.rules import (
+    DriftAbove,
+    EstimatedDrop,
+    LatencyAbove,
+    OnAge,
+    OnAlarm,
+    OnAll,
+    OnAny,
+    OnDrift,
+    OnErrors,
+    OnEstimated,
+    OnEvent,
+    OnFunction,
+    OnLabels,
+    OnLatency,
+    OnNewData,
+    OnPerformance,
+    OnRows,
+    OnSchedule,
+    OnScore,
+    PerformanceDrop,
+    Repeated,
+    ScoreLines,
+    ScoreWeights,
+    Trigger,
+    parts_of,
+)
 from everfit.units import Duration, Moment
 
-
-class PerformanceDrop(BaseModel, frozen=True, extra="forbid"):
-    """The champion's metric on mature labels is worse than its proven level."""
-
-    metric: str | None = Field(None, description="default: the judge's primary metric")
-    drop: PositiveFloat = Field(0.02, description="worse by more than this, in the metric's own unit")
-    mean_of: PositiveInt = Field(
-        1, description="judge the mean of this many mature windows, for windows that are noisy"
-    )
-
-
-class DriftAbove(BaseModel, frozen=True, extra="forbid"):
-    """Columns drift from the champion's reference."""
-
-    columns: Literal["any"] | tuple[str, ...] = Field("any", description="any, or a list of columns")
-    above: PositiveFloat = Field(0.2, description="debiased PSI above this")
-
-
-class Rule(BaseModel):
-    """What every trigger may carry."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    name: str = Field("", description="how this trigger is called in decisions; required at the top level")
-    windows: PositiveInt = Field(1, alias="for", description="must hold in this many windows in a row")
-
-
-class OnPerformance(Rule):
-    """Fires when performance dropped."""
-
-    performance: PerformanceDrop
-
-
-class OnDrift(Rule):
-    """Fires when columns drifted. Drift alone is rarely a reason to retrain: combine it."""
-
-    drift: DriftAbove
-
-
-class OnSchedule(Rule):
-    """Fires by a cron line in a time zone."""
-
-    schedule: str = Field(description='five cron fields, such as "0 2 * * 0"')
-    timezone: str = Field(
-        "UTC", description="IANA name such as Europe/Zurich; days without 02:00 skip or repeat as cron does"
-    )
-
-    @field_validator("schedule")
-    @classmethod
-    def _cron(cls, value: str) -> str:
-        return check_cron(value)
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, value: str) -> str:
-        if value not in available_timezones():
-            raise ValueError(f"{value!r} is not a time zone; write an IANA name such as Europe/Zurich")
-        return ZoneInfo(value).key
-
-
-class OnLabels(Rule):
-    """Fires when so many labels came since the last run."""
-
-    new_labels: PositiveInt
-
-
-class OnRows(Rule):
-    """Fires when so many rows came since the last run."""
-
-    new_rows: PositiveInt
-
-
-class OnEvent(Rule):
-    """Fires when somebody says so: `everfit event NAME`."""
-
-    event: str
-
-
-class OnAll(Rule):
-    """Fires when all of its conditions hold at the same window."""
-
-    all: tuple[Trigger, ...] = Field(min_length=1)
-
-
-class OnAny(Rule):
-    """Fires when any of its conditions holds."""
-
-    any: tuple[Trigger, ...] = Field(min_length=1)
-
-
-KEYS = ("performance", "drift", "schedule", "new_labels", "new_rows", "event", "all", "any")
-
-
-def _key_of(value: Any) -> str | None:
-    if isinstance(value, Rule):
-        return next(key for key in KEYS if key in type(value).model_fields)
-    found = [key for key in KEYS if isinstance(value, dict) and key in value]
-    return found[0] if len(found) == 1 else None
-
-
-Trigger = Annotated[
-    Annotated[OnPerformance, Tag("performance")]
-    | Annotated[OnDrift, Tag("drift")]
-    | Annotated[OnSchedule, Tag("schedule")]
-    | Annotated[OnLabels, Tag("new_labels")]
-    | Annotated[OnRows, Tag("new_rows")]
-    | Annotated[OnEvent, Tag("event")]
-    | Annotated[OnAll, Tag("all")]
-    | Annotated[OnAny, Tag("any")],
-    Discriminator(
-        _key_of,
-        custom_error_type="one_kind_of_trigger",
-        custom_error_message=f"a trigger has exactly one of {', '.join(KEYS)}",
-    ),
+__all__ = [
+    "DEFAULT",
+    "Asked",
+    "Budget",
+    "Deciding",
+    "DriftAbove",
+    "EstimatedDrop",
+    "Fleet",
+    "Freeze",
+    "LatencyAbove",
+    "OnAge",
+    "OnAlarm",
+    "OnAll",
+    "OnAny",
+    "OnDrift",
+    "OnErrors",
+    "OnEstimated",
+    "OnEvent",
+    "OnFunction",
+    "OnLabels",
+    "OnLatency",
+    "OnNewData",
+    "OnPerformance",
+    "OnRows",
+    "OnSchedule",
+    "OnScore",
+    "PerformanceDrop",
+    "Probing",
+    "Repeated",
+    "Rules",
+    "ScoreLines",
+    "ScoreWeights",
+    "Trigger",
+    "Worth",
+    "default_triggers",
+    "functions_in",
+    "read_rules",
+    "write_rules",
 ]
-OnAll.model_rebuild()
-OnAny.model_rebuild()
+
+Asked = Callable[[History, datetime], bool | str | None]  # a function of the user's as a trigger
 
 
 class Budget(BaseModel, frozen=True, extra="forbid"):
     """How many training runs may be started."""
 
     runs: PositiveInt = Field(8, description="this many runs")
+    per: Duration = Field(timedelta(days=30), description="in this time, whatever became of them")
+
+
+class Fleet(BaseModel, frozen=True, extra="forbid"):
+    """How many training runs all models of this database may start together."""
+
+    runs: PositiveInt = Field(description="this many runs; the most valuable ones go first")
     per: Duration = Field(timedelta(days=30), description="in this time, whatever became of them")
 
 
@@ -159,6 +118,28 @@ class Freeze(BaseModel):
     to: Moment
 
 
+class Probing(BaseModel, frozen=True, extra="forbid"):
+    """A cheap training on few rows, before the whole one."""
+
+    rows: PositiveInt = Field(5000, description="newest labelled rows that the probe is trained on")
+
+
+class Worth(BaseModel, frozen=True, extra="forbid"):
+    """What a loss costs and what a run costs, in one currency. Without prices a run is not weighed."""
+
+    error_cost: PositiveFloat | None = Field(
+        None, description="cost of one wrong prediction; used where the primary metric is accuracy"
+    )
+    unit_value: PositiveFloat | None = Field(
+        None, description="value for each row of one unit of the primary metric, such as 0.4 for a unit of roc_auc"
+    )
+    per_hour: NonNegativeFloat | None = Field(None, description="cost of an hour of training, by its measured time")
+    run_cost: NonNegativeFloat = Field(0, description="fixed cost of a run, such as somebody's look at it")
+    horizon: Duration = Field(timedelta(days=30), description="for how long a better model is counted on")
+    at_least: PositiveFloat = Field(1.0, description="expected gain over cost; below it nothing is trained")
+    probe: Probing | None = Field(None, description="train on few rows first and go on only if that looks worth it")
+
+
 class Deciding(BaseModel, frozen=True, extra="forbid"):
     """Limits on every trigger."""
 
@@ -167,5 +148,92 @@ class Deciding(BaseModel, frozen=True, extra="forbid"):
     )
     rest_at_most: Duration = Field(timedelta(days=30), description="the doubled rest never grows beyond this")
     budget: Budget = Field(Budget(), description="training runs that may be started")
+    fleet: Fleet | None = Field(None, description="training runs that all models together may start")
     freeze: tuple[Freeze, ...] = Field((), description="spans without retraining")
     approve: tuple[Literal["retrain"], ...] = Field((), description="[retrain]: ask a person before training")
+    trial: NonNegativeInt = Field(
+        3, description="mature windows in which a release that does harm is rolled back by itself; 0: never"
+    )
+    follow_up: NonNegativeInt = Field(
+        2, description="mature windows after a run for a loss, until it is repeated once on fresh rows; 0: never"
+    )
+    recalibrate: bool = Field(
+        True, description="when only the calibration decayed, propose recalibration instead of training"
+    )
+    worth: Worth = Field(Worth(), description="what a loss and a run cost")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the user asked for, as far as a decision needs it."""
+
+    triggers: tuple[Trigger, ...]
+    limits: Deciding
+    primary: str
+    first_rows: int  # labelled rows that the first champion needs
+    promise: str = ""  # the rate of false alarms that alarms are calibrated for, such as "1 per 365d"
+    slowest: float | None = None  # milliseconds that the 99th percentile of answers may take; None: no limit
+    functions: Mapping[str, Asked] = field(default_factory=dict)  # what `function` triggers name
+
+
+DEFAULT: tuple[Trigger, ...] = (OnAlarm(name="decay", alarm="performance"),)
+
+
+def default_triggers() -> tuple[Trigger, ...]:
+    """The triggers of a spec that names none: decay, a calibrated alarm of performance, for every task and metric.
+
+    >>> default_triggers()[0].name
+    'decay'
+    """
+    return DEFAULT
+
+
+def functions_in(triggers: tuple[Trigger, ...]) -> tuple[str, ...]:
+    """The functions that triggers name, each once, for whoever loads them.
+
+    >>> functions_in((OnAny(name="a", any=(OnFunction(function="train:due"), OnRows(new_rows=5))),))
+    ('train:due',)
+    """
+    found = [t.function for t in triggers if isinstance(t, OnFunction)]
+    inside = [name for t in triggers for name in functions_in(parts_of(t))]
+    return tuple(dict.fromkeys(found + inside))
+
+
+class _Written(BaseModel, frozen=True, extra="forbid"):
+    triggers: tuple[Trigger, ...]
+    limits: Deciding
+    primary: str
+    first_rows: int
+    promise: str = ""
+    slowest: float | None = None
+
+
+_WRITTEN = TypeAdapter(_Written)
+
+
+def write_rules(rules: Rules) -> bytes:
+    """Write rules as JSON, so that a decision can be re-run under the rules of its day. Functions are named, not kept.
+
+    >>> rules = Rules(default_triggers(), Deciding(), "roc_auc", 700)
+    >>> read_rules(write_rules(rules)) == rules
+    True
+    """
+    kept = _Written(
+        triggers=rules.triggers,
+        limits=rules.limits,
+        primary=rules.primary,
+        first_rows=rules.first_rows,
+        promise=rules.promise,
+        slowest=rules.slowest,
+    )
+    return _WRITTEN.dump_json(kept, by_alias=True, exclude_unset=True)
+
+
+def read_rules(written: bytes, functions: Mapping[str, Asked] | None = None) -> Rules:
+    """Read what `write_rules` wrote.
+
+    Raises:
+        ValueError: these are not the bytes of rules.
+    """
+    kept = _WRITTEN.validate_json(written)
+    return Rules(kept.triggers, kept.limits, kept.primary, kept.first_rows, kept.promise, kept.slowest, functions or {})

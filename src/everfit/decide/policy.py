@@ -1,42 +1,29 @@
-"""Is it worth it? One pure function from everything that happened to one decision.
+"""What to do? One pure function from everything that happened to one decision.
 
-Takes the history, the rules and the time; gives a `Decision` with its reasons; never acts. The order matters: broken
-data come before everything, then what already runs, then a person's wish, then the triggers, then the limits on them.
+Takes the history, the rules and the time; gives a `Decision` with its reasons; never acts. The order matters: a
+person's wish, then broken data, then what already runs, then a release that does harm, then the triggers, then what
+holds them back: calibration alone, worth, limits, a person's word.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from everfit.decide.budget import limit
-from everfit.decide.decision import AskHuman, Decision, FixData, Reason, Retrain, Wait
+from everfit.decide.decision import AskHuman, Decision, FixData, Reason, Retrain, RollBack, Wait
+from everfit.decide.diagnose import DataBug, HarmlessDrift, bad_release, calibration_drift, data_bug, diagnose
+from everfit.decide.follow import follow_up
 from everfit.decide.history import History
-from everfit.decide.options import Deciding, OnPerformance, PerformanceDrop, Trigger
+from everfit.decide.look import Sight
+from everfit.decide.options import DEFAULT, Rules, Trigger, default_triggers
+from everfit.decide.rules import about_harm
 from everfit.decide.triggers import look
-from everfit.detect.performance import METRICS
+from everfit.decide.worth import not_worth, weigh
 from everfit.ids import content_key
 
+__all__ = ["Rules", "decide", "default_triggers"]
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the user asked for, as far as a decision needs it."""
-
-    triggers: tuple[Trigger, ...]
-    limits: Deciding
-    primary: str
-    first_rows: int  # labelled rows that the first champion needs
-
-
-def default_triggers(primary: str) -> tuple[Trigger, ...]:
-    """The triggers of a spec that names none: decay, a proven loss of the primary metric over a few windows.
-
-    >>> default_triggers("roc_auc")[0].name
-    'decay'
-    """
-    if METRICS[primary].low is None or METRICS[primary].high is None:
-        return ()  # a loss in the target's own unit: only its user knows what is much
-    return (OnPerformance(name="decay", performance=PerformanceDrop(drop=0.02, mean_of=5)),)
+Fired = tuple[tuple[Trigger, tuple[Reason, ...]], ...]
 
 
 def decide(past: History, rules: Rules, now: datetime) -> Decision:
@@ -46,91 +33,163 @@ def decide(past: History, rules: Rules, now: datetime) -> Decision:
     >>> decide(History("m"), Rules((), Deciding(), "roc_auc", 500), datetime(2013, 2, 1)).kind
     'wait'
     """
-    if (wish := _wish(past)) and not _busy(past):
-        return Retrain((wish,))
-    if broken := _broken(past):
-        return broken
-    if busy := _busy(past):
+    busy = _busy(past)
+    if (wish := _wish(past)) and not busy:
+        return Retrain(wish)
+    if bug := data_bug(past.windows):
+        return _fix(bug)
+    if busy:
         return Wait((busy,))
-    wanted, quiet = _first(past, rules) if past.champion is None else _firing(past, rules, now)
-    if not wanted:
-        return Wait(quiet)
-    if held := limit(past, rules.limits, now):
-        return Wait((held, *wanted))
-    return _asked(past, rules, wanted)
+    if past.champion is None:
+        return _first(past, rules, now)
+    return _back(past, rules) or _train(past, rules, now)
 
 
-def _broken(past: History) -> FixData | None:
-    """The newest window's data are broken: nothing is trained on them."""
-    if not past.windows:
-        return None
-    last = past.windows[-1]
-    faults = [alarm for alarm in last.alarms if alarm.kind == "quality"]
-    if not faults:
-        return None
-    reasons = tuple(
-        Reason(
-            fault.signal.name,
-            fault.signal.value,
-            fault.line,
-            fault.said,
-            content_key("fault", fault.signal.column, last.span),
-        )
-        for fault in faults
-    )
-    return FixData(tuple(dict.fromkeys(fault.signal.column for fault in faults)), reasons)
-
-
+# ---- what comes before every trigger ---------------------------------------------------------------------------------
 def _busy(past: History) -> Reason | None:
     if past.paused:
-        return Reason("paused", None, None, "a person paused this model; `everfit resume` goes on", "")
+        said = "a person paused this model; `everfit resume` goes on"
+        return Reason("paused", None, None, said, "", "a person", "`everfit resume`")
     if run := past.running:
-        return Reason("running", None, None, f"{run.run} is under way since {run.started:%Y-%m-%d %H:%M}", "")
+        said = f"{run.run} is under way since {run.started:%Y-%m-%d %H:%M}"
+        return Reason("running", None, None, said, "", "one run at a time", "once it has ended")
+    if past.going_back:  # what serves is about to change: its alarms are answered by that
+        said = f"{past.going_back} is under way: the version before is about to serve again"
+        return Reason("running", None, None, said, "", "one run at a time", "once it has ended")
     return None
 
 
-def _wish(past: History) -> Reason | None:
+def _wish(past: History) -> tuple[Reason, ...]:
     """A person's word passes rest, budget and freezes: they know something that no trigger does."""
-    used = _used(past)
+    used = past.used
     for asked in reversed(past.asked):
         if asked.key not in used:
-            return Reason("asked", None, None, f"{asked.by} asked for it: {asked.name}", asked.key)
+            said = f"{asked.by} asked for it: {asked.name}"
+            return (Reason("asked", None, None, said, asked.key, "a person", "without this word it would not"),)
     question = past.question
-    if question and past.answered.get(question.key) and question.key not in used:
-        return Reason("approved", None, None, f"a person approved question {question.key}", question.key)
-    return None
+    if question is None or not past.answered.get(question.key) or question.key in used:
+        return ()
+    said = f"a person approved question {question.key}"
+    yes = Reason("approved", None, None, said, question.key, "a person", "a no would have ended it")
+    # What made the run due is used up with the question: its evidence, and for a follow-up the names of its triggers.
+    rests = [Reason("approved", None, None, said, key, "a person") for key in sorted(question.evidence)]
+    named = [Reason(name, None, None, f"{name} had asked for it", question.key) for name in question.triggers]
+    return (yes, *rests, *named)
 
 
-def _used(past: History) -> frozenset[str]:
-    """Evidence that caused a run already, or that a person did not want to count."""
-    return frozenset(key for run in past.runs for key in run.evidence) | past.refused
+def _fix(bug: DataBug) -> FixData:
+    """Nothing is trained on broken rows. The evidence is the fault, so that it is one fault however long it lasts."""
+    reasons = tuple(
+        Reason(
+            fault.name,
+            fault.alarm.signal.value,
+            fault.alarm.line,
+            f"{fault.alarm.said} ({fault.kind}, first in {fault.first_bad})",
+            content_key("fault", fault.column, fault.name, fault.first_bad),
+            "watch.quality",
+            "a window in which it is whole again lifts this by itself",
+        )
+        for fault in bug.faults
+    )
+    return FixData(bug.columns, reasons)
 
 
-def _first(past: History, rules: Rules) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
+def _back(past: History, rules: Rules) -> RollBack | None:
+    release = bad_release(past, rules.limits.trial, rules.slowest)
+    if release is None:
+        return None
+    evidence = content_key("release", release.release)
+    if evidence in past.rollbacks:
+        return None
+    changed = f"after {rules.limits.trial} mature windows it would have been a matter for the triggers"
+    source = "spec: decide.trial" if "trial" in rules.limits.model_fields_set else "default: decide.trial"
+    return RollBack((Reason(release.signal, release.value, release.before, release.said, evidence, source, changed),))
+
+
+def _first(past: History, rules: Rules, now: datetime) -> Decision:
     """Without a champion the only question is whether there is enough to learn from."""
-    enough = past.labels >= rules.first_rows
     said = f"there is no champion yet and {past.labels:,} labelled rows (needed: {rules.first_rows:,})"
     doublings = (
         past.labels // max(1, rules.first_rows)
     ).bit_length()  # a failed first run is repeated on twice the rows
-    reason = Reason("first_champion", past.labels, rules.first_rows, said, content_key("first", doublings))
-    return ((reason,), ()) if enough and reason.evidence not in _used(past) else ((), (reason,))
+    reason = Reason(
+        "first_champion", past.labels, rules.first_rows, said, content_key("first", doublings),
+        "train.at_least + judge.at_least", f"it begins with {rules.first_rows:,} labelled rows",
+    )  # fmt: skip
+    if past.labels < rules.first_rows or reason.evidence in past.used:
+        return Wait((reason,))
+    if held := limit(past, rules.limits, now):
+        return Wait((held, reason))
+    return _asked(past, rules, (reason,))
 
 
-def _firing(past: History, rules: Rules, now: datetime) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
-    used = _used(past)
-    wanted: list[Reason] = []
+# ---- triggers, and what holds them back ------------------------------------------------------------------------------
+def _train(past: History, rules: Rules, now: datetime) -> Decision:
+    fired, quiet = _looked(past, rules, now)
+    again, due = follow_up(past, rules)
+    answer = _weighed(past, rules, fired, now) if fired else None
+    if answer is not None and not isinstance(answer, Wait):
+        return answer
+    if again is not None and due:
+        held = limit(past, rules.limits, now, value=weigh(past, rules).gain, rested=True)
+        if held is None:
+            return _asked(past, rules, (again,))
+        return Wait((held, again, *(answer.because if answer else quiet)))
+    if answer is not None:
+        return answer
+    waiting = () if again is None else (again,)
+    return Wait((*quiet, *waiting, *_remarks(past, rules)))
+
+
+def _looked(past: History, rules: Rules, now: datetime) -> tuple[Fired, tuple[Reason, ...]]:
+    """Triggers that fire on evidence that no run has used, and what the others say."""
+    used, named = past.used, rules.triggers != DEFAULT
+    fired: list[tuple[Trigger, tuple[Reason, ...]]] = []
     quiet: list[Reason] = []
-    for trigger in rules.triggers:
-        seen = look(trigger, past, rules.primary, now)
-        fresh = seen.fires and not any(reason.evidence in used for reason in seen.reasons)
-        (wanted if fresh else quiet).extend(seen.reasons)
-    return tuple(wanted), tuple(quiet)
+    for number, trigger in enumerate(rules.triggers):
+        place = f"triggers[{number}]" if named else f"trigger {trigger.name}"
+        seen = look(trigger, Sight(past, rules, now, place, named))
+        if seen.fires and not any(reason.evidence in used for reason in seen.reasons):
+            fired.append((trigger, seen.reasons))
+        else:
+            quiet.extend(seen.reasons)
+    return tuple(fired), tuple(quiet)
 
 
-def _asked(past: History, rules: Rules, wanted: tuple[Reason, ...]) -> Decision:
+def _weighed(past: History, rules: Rules, fired: Fired, now: datetime) -> Decision:
+    """What becomes of triggers that fire: calibration alone, worth and limits hold them back, in this order."""
+    wanted = tuple(reason for _, reasons in fired for reason in reasons)
+    if all(about_harm(trigger) for trigger, _ in fired) and (scores := _recalibrate(past, rules)):
+        return Wait((scores, *wanted))
+    weighed = weigh(past, rules)
+    if unpaid := not_worth(weighed, rules.limits):
+        return Wait((unpaid, *wanted))
+    if held := limit(past, rules.limits, now, value=weighed.gain):
+        return Wait((held, *wanted))
+    return _asked(past, rules, wanted, probe=rules.limits.worth.probe is not None)
+
+
+def _recalibrate(past: History, rules: Rules) -> Reason | None:
+    drift = calibration_drift(past) if rules.limits.recalibrate else None
+    if drift is None:
+        return None
+    changed = "with `decide.recalibrate: false`, or a fall of roc_auc, it would train"
+    return Reason("recalibrate", drift.rise, None, drift.said, "", "decide.recalibrate", changed)
+
+
+def _remarks(past: History, rules: Rules) -> tuple[Reason, ...]:
+    """What is worth saying while nothing is done."""
+    if scores := _recalibrate(past, rules):
+        return (scores,)
+    found = diagnose(past, rules.primary, trial=0)
+    if isinstance(found, HarmlessDrift):
+        return (Reason(found.kind, None, None, found.said, "", "", "a loss of performance would have mattered"),)
+    return ()
+
+
+def _asked(past: History, rules: Rules, wanted: tuple[Reason, ...], *, probe: bool = False) -> Decision:
     if "retrain" not in rules.limits.approve:
-        return Retrain(wanted)
+        return Retrain(wanted, probe=probe)
     question = past.question
     if question is not None and question.key not in past.answered:
         return AskHuman(question.key, wanted)  # one question at a time, until it is answered

@@ -25,8 +25,8 @@ from everfit.demo.rivals import score_never
 from everfit.demo.score import Result, results
 from everfit.demo.tell import Progress, champions_table, table
 from everfit.errors import EverfitError, UsageError
+from everfit.facts import RenewBegan
 from everfit.flows.durable import Follower
-from everfit.ledger import RenewBegan
 from everfit.ports import Table
 from everfit.replay.report import render
 from everfit.replay.story import story_from

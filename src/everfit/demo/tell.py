@@ -11,7 +11,8 @@ from datetime import datetime
 
 from everfit.decide.decision import Wait
 from everfit.detect.signal import Signal
-from everfit.ledger import Decided, Entry, Judged, RenewEnded, WentLive
+from everfit.facts import Decided, Judged, RenewEnded, WentLive
+from everfit.ledger import Entry
 from everfit.standing import Standing
 
 

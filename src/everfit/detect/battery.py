@@ -1,23 +1,17 @@
-"""All readings of a window, and which of them are alarms.
+"""Readings of a window against its reference: how unlike, and how broken.
 
-Takes profiles, the counts of intake and the user's lines; gives readings and alarms; never decides what to
-do.
-
-What the promise of false alarms rests on here: Holm's test over the columns at the rate per window. How healthy
-windows differ (a day effect) comes in through `detect.healthy`, where the champion left enough of them; without
-them rows are taken for independent draws, and alarms come more often than promised. A season that no healthy window
-has shown is drift, and alarms.
+Takes profiles, the counts of intake and the user's lines; gives readings, and alarms where sampling noise or a line of
+quality is all there is to count; never decides what to do. How healthy windows differ from each other, and so what a
+drift alarm is in the watch, is counted by `usual` and `promise`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from types import MappingProxyType
 
 import numpy as np
-import scipy
 
 from everfit.detect.distribution import (
     Floats,
@@ -34,14 +28,13 @@ from everfit.detect.distribution import (
 )
 from everfit.detect.options import Quality, Watching
 from everfit.detect.signal import Alarm, NotEnough, Reading, Signal
+from everfit.detect.tails import binomial_tail
 from everfit.errors import UsageError
 from everfit.profile.column import CategoryBins, ColumnProfile, NumberBins
-from everfit.profile.table import SCORE, Profile
+from everfit.profile.table import ANSWERS, PREDICTION, SCORE, Profile
 
-DAY = timedelta(days=1)
 NOTHING_USUAL: Mapping[tuple[str, str], float] = MappingProxyType({})
 FAR = 0.5  # widths of the reference's range beyond which a mean is no longer a matter of season
-SUREST = 0.05  # however many false alarms the user allows, one window is never tested more loosely than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,6 @@ class Arrivals:
 
     refused: int = 0
     refused_columns: Mapping[str, int] = field(default_factory=dict)  # rows refused because of this column
-    duplicates: int = 0  # rows whose id was taken before
     late: int = 0  # taken, after their window had closed
     missing: tuple[str, ...] = ()  # features that none of the rows brought
 
@@ -73,7 +65,7 @@ def read_drift(current: Profile, reference: Profile, options: Watching) -> tuple
         now = current.columns[name]
         rows = min(now.present, then.present)
         if rows < options.at_least:
-            said = f"{rows} values of {_called(name)}, {options.at_least} needed"
+            said = f"{rows} values of {called(name)}, {options.at_least} needed"
             readings.append(NotEnough("drift.psi", name, rows, options.at_least, said))
         elif isinstance(then.bins, NumberBins):
             readings += _drift_of_number(name, now, then, then.bins)
@@ -102,34 +94,12 @@ def read_quality(
     readings += _share("quality.refused", "*", arrivals.refused, came, quality.refused)
     for name, refused in arrivals.refused_columns.items():
         readings += _share("quality.refused", name, refused, came, quality.refused)
-    readings += _share("quality.duplicates", "*", arrivals.duplicates, current.rows + arrivals.duplicates, None)
     readings += _share("quality.late", "*", arrivals.late, current.rows, None)
     readings += [Signal("quality.missing", name, 1.0, current.rows, effect=1.0) for name in arrivals.missing]
     for name, now in current.columns.items():
-        if reference is not None and name not in arrivals.missing and name != SCORE:  # rows from files have none
+        if reference is not None and name not in arrivals.missing and name not in ANSWERS:  # files have none
             readings += _quality_of(now, reference.columns[name], quality, _Usual(name, usual))
     return tuple(readings)
-
-
-def raise_alarms(readings: Iterable[Reading], options: Watching, *, window: timedelta | None) -> tuple[Alarm, ...]:
-    """Say which readings are alarms, at the rate of false alarms that the user accepts.
-
-    Drift: Holm over the columns at `at_most * window / per`, and an effect of at least `options.effect`.
-    Quality: the share is over its line, and a binomial test at the same rate says that this is no accident of
-    few rows. A window of rows (`window` is None) counts as a day. No rows at all is a reading and no alarm:
-    nights are quiet.
-
-    >>> moved = Signal("drift.psi", "price", 0.33, 1000, effect=0.31, p_value=2e-9)
-    >>> raise_alarms([moved], Watching(), window=timedelta(days=1))[0].said
-    'price moved: PSI 0.31 over 0.1 (p = 2e-9)'
-    """
-    allowed = options.false_alarms
-    rate = min(SUREST, allowed.at_most * ((window or DAY) / allowed.per))
-    signals = [reading for reading in readings if isinstance(reading, Signal)]
-    return (
-        *drift_alarms(signals, alpha=rate, effect=options.effect),
-        *_quality_alarms(signals, options.quality, rate),
-    )
 
 
 def drift_alarms(readings: Iterable[Reading], *, alpha: float, effect: float) -> tuple[Alarm, ...]:
@@ -221,16 +191,19 @@ def _share(name: str, column: str, part: int, whole: int, line: float | None, be
     """A share as a reading, unless it is nothing now and was nothing before."""
     if whole == 0 or (part == 0 and before == 0):
         return []
-    chance = None if line is None else _chance(part, whole, min(1.0, before + line))
+    chance = None if line is None else binomial_tail(part, whole, min(1.0, before + line))
     return [Signal(name, column, part / whole, whole, effect=part / whole - before, p_value=chance)]
 
 
-def _chance(part: int, whole: int, share: float) -> float:
-    """Chance of `part` or more of `whole` when each has the chance `share`."""
-    return 1.0 if part == 0 else float(scipy.special.bdtrc(part - 1, whole, share))
+def quality_alarms(readings: Iterable[Reading], lines: Quality, rate: float) -> tuple[Alarm, ...]:
+    """What of the quality is an alarm: a share over its line, and no accident of few rows at a rate per window.
 
+    No rows at all is a reading and no alarm: nights are quiet.
 
-def _quality_alarms(signals: Sequence[Signal], lines: Quality, rate: float) -> list[Alarm]:
+    >>> half = Signal("quality.nulls", "price", 0.5, 1000, effect=0.48, p_value=1e-9)
+    >>> quality_alarms([half], Quality(), 1e-4)[0].said
+    'price is 50% null, usual is at most 2%'
+    """
     limits = {
         "quality.nulls": lines.nulls_rise,
         "quality.unseen": lines.unseen,
@@ -238,20 +211,21 @@ def _quality_alarms(signals: Sequence[Signal], lines: Quality, rate: float) -> l
         "quality.refused": lines.refused,
         "quality.missing": 0.0,
     }
-    return [
+    signals = [reading for reading in readings if isinstance(reading, Signal) and reading.name in limits]
+    return tuple(
         Alarm(signal, limits[signal.name], "quality", _said_quality(signal))
         for signal in signals
-        if signal.name in limits and (signal.effect or 0.0) > limits[signal.name] and (signal.p_value or 0.0) <= rate
-    ]
+        if (signal.effect or 0.0) > limits[signal.name] and (signal.p_value or 0.0) <= rate
+    )
 
 
 def _said_drift(signal: Signal, line: float) -> str:
     chance = f" (p = {short_p(signal.p_value)})" if signal.p_value is not None else ""
-    return f"{_called(signal.column)} moved: PSI {signal.effect:.2f} over {line:g}{chance}"
+    return f"{called(signal.column)} moved: PSI {signal.effect:.2f} over {line:g}{chance}"
 
 
 def _said_quality(signal: Signal) -> str:
-    name, share = _called(signal.column), _percent(signal.value)
+    name, share = called(signal.column), _percent(signal.value)
     match signal.name:
         case "quality.nulls":
             before = _percent(signal.value - (signal.effect or 0.0))
@@ -283,5 +257,10 @@ def _percent(share: float) -> str:
     return f"{max(0.0, share):.0%}"
 
 
-def _called(column: str) -> str:
-    return "the score" if column == SCORE else column
+def called(column: str) -> str:
+    """What a person calls a column.
+
+    >>> called("_score"), called("price")
+    ('the score', 'price')
+    """
+    return {SCORE: "the score", PREDICTION: "the predicted class"}.get(column, column)

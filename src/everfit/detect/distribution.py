@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from everfit.detect.tails import chi_square_tail, kolmogorov_tail
 from everfit.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -147,7 +147,7 @@ def ks(expected: ArrayLike, actual: ArrayLike) -> Distance:
     e, a = _two(expected, actual)
     n, m = e.sum(), a.sum()
     distance = float(np.abs(np.cumsum(e) / n - np.cumsum(a) / m).max())
-    return Distance(distance, float(scipy.special.kolmogorov(np.sqrt(n * m / (n + m)) * distance)))
+    return Distance(distance, kolmogorov_tail(float(np.sqrt(n * m / (n + m))) * distance))
 
 
 def jensen_shannon(expected: ArrayLike, actual: ArrayLike) -> float:
@@ -162,8 +162,14 @@ def jensen_shannon(expected: ArrayLike, actual: ArrayLike) -> float:
     e, a = _two(expected, actual)
     p, q = e / e.sum(), a / a.sum()
     between = (p + q) / 2
-    divergence = (scipy.special.rel_entr(p, between) + scipy.special.rel_entr(q, between)).sum() / 2 / np.log(2)
+    divergence = (_entropy(p, between) + _entropy(q, between)) / 2 / np.log(2)
     return float(np.sqrt(max(0.0, min(1.0, divergence))))
+
+
+def _entropy(shares: Floats, beside: Floats) -> float:
+    """Relative entropy; a bin without a share adds nothing."""
+    held = shares > 0
+    return float((shares[held] * np.log(shares[held] / beside[held])).sum())
 
 
 def wasserstein(expected: ArrayLike, actual: ArrayLike, values: Sequence[float] | Floats, scale: float) -> float:
@@ -209,7 +215,7 @@ def chi_square(expected: ArrayLike, actual: ArrayLike) -> Distance:
         return Distance(0.0, 1.0)
     pooled = (e + a) / (n + m)
     statistic = float(((e - n * pooled) ** 2 / (n * pooled) + (a - m * pooled) ** 2 / (m * pooled)).sum())
-    return Distance(float(np.sqrt(statistic / (n + m))), float(scipy.special.chdtrc(len(e) - 1, statistic)))
+    return Distance(float(np.sqrt(statistic / (n + m))), chi_square_tail(len(e) - 1, statistic))
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:

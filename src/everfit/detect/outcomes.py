@@ -59,29 +59,54 @@ def outcomes_from(
     >>> kept.truth.tolist(), kept.scores[:, 1].tolist()
     ([1, 0], [0.8, 0.1])
     """
-    label = "_value" if task == "regression" else "_label"
+    kept = with_outcome(joined, task=task, classes=classes)
     width = 1 if task == "regression" else len(classes)
-    if not {label, "_score"} <= set(joined.columns):
-        joined = joined.clear().with_columns(pl.lit(None).alias(label), pl.lit(None).alias("_score"))
-    joined = joined.with_columns(pl.col("_score").cast(pl.List(pl.Float64)))
-    kept = joined.filter(
-        pl.col(label).is_not_null()
-        & (pl.col("_score").list.len() == width)
-        & pl.col("_score").list.eval(pl.element().is_finite()).list.all()
-    )
-    # A null inside a score list is neither finite nor infinite; the list is then left out too.
-    kept = kept.filter(~pl.col("_score").list.eval(pl.element().is_null()).list.any())
     times = (
         kept["_time"] if "_time" in kept.columns else pl.Series("_time", [None] * kept.height, dtype=pl.Datetime("us"))
     )
-    scores = kept["_score"].explode(empty_as_null=False).to_numpy().astype(np.float64).reshape(kept.height, width)
+    scores = scores_of(kept, width)
     truth: NDArray[Any]
     if task == "regression":
-        truth = kept[label].cast(pl.Float64).to_numpy()
+        truth = kept["_value"].cast(pl.Float64).to_numpy()
     else:
         places = {name: place for place, name in enumerate(classes)}
-        truth = np.array([places.get(name, UNKNOWN) for name in kept[label].cast(pl.String).to_list()], dtype=np.int64)
+        truth = np.array(
+            [places.get(name, UNKNOWN) for name in kept["_label"].cast(pl.String).to_list()], dtype=np.int64
+        )
     return Outcomes(truth, scores, tuple(classes), positive, task, blocks_of(times))
+
+
+def with_outcome(joined: pl.DataFrame, *, task: str, classes: Sequence[str] = ()) -> pl.DataFrame:
+    """The rows that have a label and a finite score of the right length, in their order.
+
+    >>> joined = pl.DataFrame({"_label": ["1", None, "0"], "_score": [[0.2, 0.8], [0.5, 0.5], [0.9]]})
+    >>> with_outcome(joined, task="binary", classes=("0", "1")).height
+    1
+    """
+    label = "_value" if task == "regression" else "_label"
+    if label not in joined.columns:
+        joined = joined.clear().with_columns(pl.lit(None).alias(label))
+    return with_scores(joined.filter(pl.col(label).is_not_null()), 1 if task == "regression" else len(classes))
+
+
+def with_scores(rows: pl.DataFrame, width: int) -> pl.DataFrame:
+    """The rows with `width` finite scores, in their order.
+
+    >>> with_scores(pl.DataFrame({"_score": [[0.2, 0.8], None, [0.5, float("nan")]]}), 2).height
+    1
+    """
+    if "_score" not in rows.columns:
+        rows = rows.clear().with_columns(pl.lit(None).alias("_score"))
+    rows = rows.with_columns(pl.col("_score").cast(pl.List(pl.Float64)))
+    finite = pl.col("_score").list.eval(pl.element().is_finite().fill_null(False)).list.all()
+    return rows.filter(pl.col("_score").is_not_null() & (pl.col("_score").list.len() == width) & finite)
+
+
+def scores_of(rows: pl.DataFrame, width: int) -> Floats:
+    """The scores of rows that have them all (`with_scores`), shape (rows, width)."""
+    flat = rows["_score"].explode(empty_as_null=False).to_numpy()
+    scores: Floats = flat.astype(np.float64).reshape(rows.height, width)
+    return scores
 
 
 def blocks_of(times: pl.Series, *, at_most: int = 100) -> Ints:

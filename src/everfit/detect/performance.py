@@ -12,21 +12,27 @@ interval.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import blake2b
-from types import MappingProxyType
 
 import numpy as np
 import scipy
 
-from everfit.detect import metrics
-from everfit.detect.metrics import Tally, share
+from everfit.detect.catalogue import (
+    DEFAULTS,
+    METRICS,
+    Metric,
+    check_metric,
+    default_metric,
+    metric_from,
+    metric_named,
+    positive_is_better,
+)
+from everfit.detect.metrics import UserFailed
 from everfit.detect.outcomes import Floats, Ints, Outcomes, blocks_of, outcomes_from
 from everfit.detect.signal import NotEnough, Reading, Signal
 
 __all__ = [
+    "DEFAULTS",
     "METRICS",
     "Metric",
     "Outcomes",
@@ -35,156 +41,15 @@ __all__ = [
     "default_metric",
     "level",
     "measure",
+    "metric_from",
+    "metric_named",
     "outcomes_from",
     "paired_gain",
     "positive_is_better",
 ]
 
-CLASSES = ("binary", "multiclass")
+SLOW_RESAMPLES = 200  # of a user's function: the bounds scatter by 10 % of the width, for a fifth of the calls
 ANY_UNDEFINED = 0.05  # more undefined resamples than this share and the rows are too few to give an interval
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A way to say how good predictions were, by one number."""
-
-    name: str
-    tasks: tuple[str, ...]
-    greater_is_better: bool
-    low: float | None  # no value lies below
-    high: float | None  # no value lies above
-    needs: str  # what must be among the rows for the metric to be defined, in words
-    tally: Tally
-
-
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric("accuracy", CLASSES, True, 0, 1, "a labelled row", metrics.by_sums(metrics.hits, metrics.mean)),
-            Metric(
-                "balanced_accuracy",
-                CLASSES,
-                True,
-                0,
-                1,
-                "rows of two classes",
-                metrics.by_class(lambda hits, truths, _: share(hits, truths), only_positive=False, seen="truth"),
-            ),
-            Metric(
-                "precision",
-                CLASSES,
-                True,
-                0,
-                1,
-                "rows predicted positive (several classes: rows of two classes)",
-                metrics.by_class(lambda hits, _, guesses: share(hits, guesses), only_positive=True, seen="either"),
-            ),
-            Metric(
-                "recall",
-                CLASSES,
-                True,
-                0,
-                1,
-                "rows that are positive (several classes: rows of two classes)",
-                metrics.by_class(lambda hits, truths, _: share(hits, truths), only_positive=True, seen="either"),
-            ),
-            Metric(
-                "f1",
-                CLASSES,
-                True,
-                0,
-                1,
-                "rows that are or were predicted positive (several classes: rows of two classes)",
-                metrics.by_class(lambda hits, t, g: share(2 * hits, t + g), only_positive=True, seen="either"),
-            ),
-            Metric("roc_auc", CLASSES, True, 0, 1, "rows of two classes", metrics.ranked),
-            Metric(
-                "log_loss",
-                CLASSES,
-                False,
-                0,
-                None,
-                "a labelled row",
-                metrics.by_sums(metrics.log_losses, metrics.mean),
-            ),
-            Metric(
-                "brier",
-                CLASSES,
-                False,
-                0,
-                2,
-                "a labelled row",
-                metrics.by_sums(metrics.squared_chances, metrics.mean),
-            ),
-            Metric(
-                "mae",
-                ("regression",),
-                False,
-                0,
-                None,
-                "a labelled row",
-                metrics.by_sums(metrics.misses(1), metrics.mean),
-            ),
-            Metric(
-                "rmse",
-                ("regression",),
-                False,
-                0,
-                None,
-                "a labelled row",
-                metrics.by_sums(metrics.misses(2), lambda sums: np.sqrt(metrics.mean(sums))),
-            ),
-            Metric(
-                "r2",
-                ("regression",),
-                True,
-                None,
-                1,
-                "a truth that varies",
-                metrics.by_sums(metrics.spread, metrics.explained),
-            ),
-            Metric(
-                "mape",
-                ("regression",),
-                False,
-                0,
-                None,
-                "no truth of zero",
-                metrics.by_sums(metrics.misses(1, relative=True), metrics.mean),
-            ),
-        )
-    }
-)
-
-DEFAULTS = MappingProxyType({"binary": "roc_auc", "multiclass": "log_loss", "regression": "mae"})
-
-
-def default_metric(task: str) -> str:
-    """The metric that a task is judged by unless the spec names another.
-
-    >>> default_metric("binary")
-    'roc_auc'
-    """
-    return DEFAULTS[task]
-
-
-def check_metric(name: str, task: str) -> Metric:
-    """Find a metric by its name.
-
-    >>> check_metric("roc_au", "binary")
-    Traceback (most recent call last):
-    ValueError: 'roc_au' is not a metric for binary; did you mean 'roc_auc'?
-
-    Raises:
-        ValueError: no such metric, or not for this task; the text names the nearest that fits.
-    """
-    fitting = [metric.name for metric in METRICS.values() if task in metric.tasks]
-    if name in fitting:
-        return METRICS[name]
-    near = get_close_matches(name, fitting, n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(fitting)}"
-    raise ValueError(f"{name!r} is not a metric for {task}; {remedy}")
 
 
 def level(metric: Metric | str, outcomes: Outcomes) -> float | None:
@@ -198,7 +63,10 @@ def level(metric: Metric | str, outcomes: Outcomes) -> float | None:
     if outcomes.rows == 0:
         return None
     values = _metric(metric).tally(outcomes, np.zeros(outcomes.rows, dtype=np.int64), 1)
-    return _number(values(np.ones((1, 1)))[0])
+    try:
+        return _number(values(np.ones((1, 1)))[0])
+    except UserFailed:
+        return None
 
 
 def measure(
@@ -228,10 +96,13 @@ def measure(
         return NotEnough(name, column, outcomes.rows, needed, said)
     blocks, many = _blocks(outcomes)
     values = metric.tally(outcomes, blocks, many)
-    value = _number(values(np.ones((1, many)))[0])
+    try:
+        value = _number(values(np.ones((1, many)))[0])
+    except UserFailed as failed:
+        return NotEnough(name, column, outcomes.rows, needed, f"{metric.name} failed: {failed}")
     if value is None:
         return NotEnough(name, column, outcomes.rows, needed, f"{metric.name} needs {metric.needs}")
-    bounds = _interval(value, values(_draws(outcomes, blocks, many, resamples)), many, confidence)
+    bounds = _interval(value, values(_draws(outcomes, blocks, many, _resamples(metric, resamples))), many, confidence)
     if bounds is None:
         return NotEnough(
             name, column, outcomes.rows, needed, f"{metric.name} needs more {metric.needs.removeprefix('a ')}"
@@ -261,25 +132,23 @@ def paired_gain(
     of_a, of_b = metric.tally(a, blocks, many), metric.tally(b, blocks, many)
     sign = 1.0 if metric.greater_is_better else -1.0
     once = np.ones((1, many))
-    value = _number(sign * (of_a(once)[0] - of_b(once)[0]))
+    try:
+        value = _number(sign * (of_a(once)[0] - of_b(once)[0]))
+    except UserFailed:
+        return None
     if value is None:
         return None
-    draws = _draws(a, blocks, many, resamples)
+    draws = _draws(a, blocks, many, _resamples(metric, resamples))
     bounds = _interval(value, sign * (of_a(draws) - of_b(draws)), many, confidence)
     return None if bounds is None else (value, *bounds)
 
 
-def positive_is_better(metric: Metric | str, difference: float) -> float:
-    """Turn a difference of levels so that positive means better.
-
-    >>> positive_is_better("log_loss", -0.1)
-    0.1
-    """
-    return difference if _metric(metric).greater_is_better else -difference
-
-
 def _metric(metric: Metric | str) -> Metric:
-    return METRICS[metric] if isinstance(metric, str) else metric
+    return metric_named(metric) if isinstance(metric, str) else metric
+
+
+def _resamples(metric: Metric, wanted: int) -> int:
+    return min(wanted, SLOW_RESAMPLES) if metric.slow else wanted
 
 
 def _number(value: float) -> float | None:

@@ -20,6 +20,8 @@ class Signal:
     high: float | None = None
     effect: float | None = None  # size of the change in the reading's own unit, noise taken off
     p_value: float | None = None  # chance of a reading this far out if nothing had changed
+    smallest: float | None = None  # change that would be found in 80 of 100 such windows: the reading's power
+    unit: str = ""  # of `smallest`: "sd" of the column, "share" of its rows; "": the reading's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from enum import Enum
 
 from everfit.clock import ticks
 from everfit.errors import Conflict, Unavailable
-from everfit.ledger import Entry, Fact, sealed
+from everfit.facts import Fact
+from everfit.ledger import Entry, sealed
 from everfit.ports import Lease, Leases, Ledger, Write
 from everfit.standing import Standing, Story, fold, step
 

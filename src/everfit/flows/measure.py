@@ -6,28 +6,36 @@ everything else is the rooms' work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import polars as pl
 
 from everfit.clock import BEGINNING
-from everfit.detect.battery import Arrivals, raise_alarms, read_drift, read_quality
-from everfit.detect.healthy import tempered
+from everfit.decide.history import WindowRecord
+from everfit.detect.battery import read_drift
+from everfit.detect.catalogue import Metric
+from everfit.detect.decay import Baseline, advance, smallest_drop
+from everfit.detect.metrics import UserFunction
 from everfit.detect.outcomes import Outcomes, outcomes_from
 from everfit.detect.performance import measure
-from everfit.detect.signal import NotEnough, Reading, Signal
-from everfit.flows.collect import DUPLICATE
-from everfit.ledger import WindowClosed, WindowMatured
-from everfit.observe.labels import Coverage, coverage, join
-from everfit.observe.window import Span
-from everfit.ports import Lake, Notes, Table
-from everfit.profile.table import Profile, portray
-from everfit.spec import Spec
+from everfit.detect.promise import Rates, rates
+from everfit.detect.proven import with_window
+from everfit.detect.service import read_failures, read_latency
+from everfit.detect.signal import Alarm, NotEnough, Reading, Signal
+from everfit.facts import WindowClosed, WindowMatured
+from everfit.flows.faults import Came, failed_rows, read_rows
+from everfit.flows.forecast import Forecast
+from everfit.flows.hand import Hand
+from everfit.flows.monitors import Monitors
+from everfit.observe.labels import Coverage, arrival, coverage, join
+from everfit.observe.window import Span, place_of
+from everfit.ports import Lake, Table
+from everfit.profile.table import ANSWERS, SCORE, Profile, portray
+from everfit.spec import Spec, metrics_of
 from everfit.standing import Kept, Standing
 
-RECENT = 60  # windows in which the last unbroken one of a column is looked for
 MOST_SLICES = 20  # values of a slicing column that are measured each for itself
 
 
@@ -40,8 +48,9 @@ class Measure:
 
     spec: Spec
     lake: Lake
-    notes: Notes
+    hand: Hand
     shadow: Shadow | None = None  # scores rows that nobody scored, such as those of files
+    functions: Mapping[str, UserFunction] = field(default_factory=dict)  # metrics of the user's own
 
     # ---- rows --------------------------------------------------------------------------------------------------------
     def times(self, since: datetime, until: datetime) -> pl.Series:
@@ -73,46 +82,76 @@ class Measure:
 
     # ---- a window at its close ---------------------------------------------------------------------------------------
     def close(self, standing: Standing, span: Span) -> WindowClosed:
-        """Profile, drift, quality and provisional performance of a window that just ended."""
-        champion = standing.champion
-        joined = self.joined(span, None)
-        reference = self.reference(champion)
-        current = portray(joined, reference.bins) if reference else None
-        drift = read_drift(current, reference, self.spec.watch) if current and reference else ()
-        if champion is not None:
-            drift = tempered(drift, champion.healthy)
-        quality = self._quality(standing, span, (current, reference))
-        readings = (*drift, *quality, *self._provisional(joined, champion))
-        alarms = raise_alarms(readings, self.spec.watch, window=span.end - span.start)
-        key = self.notes.put(current.to_bytes(with_bins=False)) if current else None
-        name = champion.candidate.id if champion else None
-        return WindowClosed(span, joined.height, self.lake.version(), name, readings, alarms, key)
+        """Profile, drift, faults, estimates and provisional performance of a window that just ended."""
+        champion, joined = standing.champion, self.joined(span, None)
+        lake, reference = self.lake.version(), self.reference(champion)
+        if champion is None or reference is None:
+            return WindowClosed(span, joined.height, lake, None, self._provisional(joined, None), (), None)
+        came = Came(span, joined, self._refused(span), _portrayed(joined, reference), reference)
+        drift = read_drift(came.current, reference, self.spec.watch)
+        seen = self.monitors.after(standing, span, came.current, drift)
+        faults, broken = read_rows(standing, came, self.spec.watch, self._length, self.rates.quality)
+        readings = (
+            *seen.readings,
+            *self.forecast.read(standing, joined, seen),
+            *faults,
+            *self._service(came),
+            *self._provisional(joined, champion),
+        )
+        key = self.hand.put(came.current.to_bytes(with_bins=False), came.current)
+        return WindowClosed(
+            span, joined.height, lake, champion.candidate.id, readings, (*seen.alarms, *broken), key,
+            dict(seen.guarded), seen.learning,
+        )  # fmt: skip
+
+    @property
+    def _length(self) -> timedelta | None:
+        length = self.spec.observe.window
+        return length if isinstance(length, timedelta) else None
+
+    @property
+    def rates(self) -> Rates:
+        """False alarms per window, by monitor."""
+        return rates(self.spec.watch.false_alarms, self._length)
+
+    @property
+    def monitors(self) -> Monitors:
+        """Of drift."""
+        return Monitors(self.spec, self.hand)
+
+    @property
+    def forecast(self) -> Forecast:
+        """Without labels."""
+        return Forecast(self.spec, self.hand)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured, the primary metric first."""
+        return metrics_of(self.spec, self.functions)
 
     def reference(self, champion: Kept | None) -> Profile | None:
         """The profile of the rows that the champion was proven on."""
         if champion is None or champion.reference is None:
             return None
-        return Profile.from_bytes(self.notes.get(champion.reference))
+        return self.hand.get(champion.reference, Profile.from_bytes)
 
-    def _quality(
-        self, standing: Standing, span: Span, compared: tuple[Profile | None, Profile | None]
-    ) -> tuple[Reading, ...]:
-        current, reference = compared
-        if current is None:
-            return ()
+    def _refused(self, span: Span) -> pl.DataFrame:
+        """What was put aside in a window, with its reason."""
         refused = self.lake.read(Table.REFUSED, since=span.start, until=None).collect()
-        refused = refused.filter(pl.col("_time").is_between(span.start, span.end, closed="left"))
-        twice = refused.filter(pl.col("_reason") == DUPLICATE).height
-        named = refused["_column"].drop_nulls().value_counts()
-        arrivals = Arrivals(refused=refused.height - twice, refused_columns=dict(named.iter_rows()), duplicates=twice)
-        return read_quality(current, reference, arrivals, self.spec.watch, usual(standing))
+        return refused.filter(pl.col("_time").is_between(span.start, span.end, closed="left"))
+
+    def _service(self, came: Came) -> tuple[Reading, ...]:
+        """How the server did: latency of the answers, and the share of rows that a model failed on."""
+        needed, took = self.spec.watch.at_least, came.joined["_latency_ms"].drop_nulls().to_numpy()
+        failed = failed_rows(came.refused)
+        return (*read_latency(took, needed=needed), *read_failures(failed, len(took), needed=needed))
 
     def _provisional(self, joined: pl.DataFrame, champion: Kept | None) -> tuple[Reading, ...]:
         share = coverage(joined)
         came = _coverage(share)
         if champion is None or share.labelled < self.spec.watch.at_least:
             return (came,)
-        reading = measure(self.spec.primary, self._outcomes(joined, champion), needed=self.spec.watch.at_least)
+        reading = measure(self.metrics[0], self._outcomes(joined, champion), needed=self.spec.watch.at_least)
         return (came, replace(reading, name=reading.name.replace("performance.", "provisional.")))
 
     # ---- a window whose labels matured -------------------------------------------------------------------------------
@@ -122,16 +161,40 @@ class Measure:
         record = next(window for window in standing.history.windows if window.span == span)
         champion = standing.bench.get(record.champion) if record.champion else None
         share = coverage(joined)
-        readings: list[Reading] = [_coverage(share)]
+        readings: list[Reading] = [_coverage(share), *_arrivals(joined, at)]
         late = int(joined["_late"].sum()) if joined.height else 0
         readings.append(Signal("quality.late", "*", late / max(1, joined.height), joined.height))
         if champion is not None:
             joined = self._all_scored(joined, champion)
             needed = self.spec.watch.at_least
             outcomes = self._outcomes(joined, champion)
-            readings += [measure(metric, outcomes, needed=needed) for metric in self.spec.metrics]
+            readings += [measure(metric, outcomes, needed=needed) for metric in self.metrics]
             readings += self._slices(joined, champion)
+            baseline = standing.baseline
+            if baseline is not None and served(standing, record) and not self._expected(span):
+                matured = WindowMatured(span, joined.height, share.labelled, tuple(readings))
+                return self._held(standing, baseline, matured, outcomes)
         return WindowMatured(span, joined.height, share.labelled, tuple(readings))
+
+    def _held(
+        self, standing: Standing, baseline: Baseline, matured: WindowMatured, outcomes: Outcomes
+    ) -> WindowMatured:
+        """Hold a window of the champion to what it proved: the evidence of decay, one window further."""
+        primary, rate = self.metrics[0], self.rates.performance
+        place = place_of(matured.span.start, self.spec.observe)
+        after, found = advance(standing.decay, baseline, primary, outcomes, rate, place=place)
+        smallest = smallest_drop(primary, baseline, rate)
+        reading = Signal("decay", "*", found.value, found.rows, p_value=found.p_value, smallest=smallest)
+        hurt = replace(reading, name=f"performance.{primary.name}", value=found.level or 0.0)
+        alarms = (Alarm(hurt, found.threshold, "performance", found.said),) if found.alarm else ()
+        matured = replace(matured, readings=(*matured.readings, reading), decay=after, alarms=alarms)
+        if found.alarm or not baseline.learning:
+            return matured
+        return replace(matured, baseline=with_window(baseline, primary, outcomes, place))
+
+    def _expected(self, span: Span) -> bool:
+        """Whether a window touches a span that was named ahead: it is told, and no evidence."""
+        return any(event.since < span.end and span.start < event.to for event in self.spec.watch.expected)
 
     def _all_scored(self, joined: pl.DataFrame, champion: Kept) -> pl.DataFrame:
         """Rows that came without a score are scored by the champion after the fact, as it would have answered."""
@@ -150,7 +213,7 @@ class Measure:
             for value in joined[column].drop_nulls().value_counts(sort=True)[column].head(MOST_SLICES):
                 outcomes = self._outcomes(joined.filter(pl.col(column) == value), champion)
                 name = f"{column}={value}"
-                found.append(measure(self.spec.primary, outcomes, needed=self.spec.watch.at_least, column=name))
+                found.append(measure(self.metrics[0], outcomes, needed=self.spec.watch.at_least, column=name))
         return found
 
     def _outcomes(self, joined: pl.DataFrame, champion: Kept) -> Outcomes:
@@ -158,24 +221,32 @@ class Measure:
         return outcomes_from(joined, task=made.task, classes=made.classes, positive=made.positive)
 
 
-def usual(standing: Standing) -> dict[tuple[str, str], float]:
-    """Shares that healthy windows reach as well: those of the rows behind the champion, and the last unbroken window.
+def served(standing: Standing, window: WindowRecord) -> bool:
+    """Whether the present champion served a window from its start to its end."""
+    live = standing.history.champion
+    return live is not None and window.champion == live.candidate and window.span.start >= live.live_since
 
-    The last one makes a fault a jump: what comes slowly is drift, and must not stop the retraining that it calls for.
-    """
-    champion = standing.champion
-    found: dict[tuple[str, str], float] = {}
-    for name, healthy in (champion.healthy if champion else {}).items():
-        found["quality.nulls", name], found["quality.range", name] = healthy.nulls, healthy.outside
-    settled: set[str] = set()  # columns whose last unbroken window was found
-    for window in reversed(standing.history.windows[-RECENT:]):
-        broken = {alarm.signal.column for alarm in window.alarms if alarm.kind == "quality"}
-        shares = {(r.name, r.column): r.value for r in window.readings if isinstance(r, Signal)}
-        for (name, column), value in shares.items():
-            if name.startswith("quality.") and column not in broken | settled:
-                found[name, column] = max(found.get((name, column), 0.0), value)
-        settled |= {column for _, column in shares} - broken
-    return found
+
+def _portrayed(joined: pl.DataFrame, reference: Profile) -> Profile:
+    """A window's profile; its score is that of the rows that were answered, for the others were not asked for."""
+    whole = portray(joined, reference.bins)
+    answered, told = joined.filter(pl.col(SCORE).is_not_null()), [name for name in ANSWERS if name in whole.columns]
+    if not told or answered.height in (0, joined.height):
+        return whole
+    seen = portray(answered, reference.bins).columns
+    return replace(whole, columns={**whole.columns, **{name: seen[name] for name in told}})
+
+
+def _arrivals(joined: pl.DataFrame, at: datetime) -> tuple[Reading, ...]:
+    """How long labels took, in seconds, counting those that were still to come when the window matured."""
+    came = arrival(joined, at)
+    told = {"labels.delay_p50": came.median, "labels.delay_p90": came.p90}
+    return tuple(
+        NotEnough(name, "*", came.labelled, came.rows, came.said)
+        if delay is None
+        else Signal(name, "*", delay.total_seconds(), came.rows)
+        for name, delay in told.items()
+    )
 
 
 def _coverage(share: Coverage) -> Reading:

@@ -9,17 +9,9 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from everfit.errors import ModelUnusable
+from everfit.facts import Answered, ApprovalAsked, ReleaseEnded, ReleasePlanned, StageDone, StepFailed, WentLive
 from everfit.flows.durable import Alive, Next, NotYet
 from everfit.flows.steps import Steps
-from everfit.ledger import (
-    Answered,
-    ApprovalAsked,
-    ReleaseEnded,
-    ReleasePlanned,
-    StageDone,
-    StepFailed,
-    WentLive,
-)
 from everfit.rollout.plan import Alias, Approval, Bake, GoLive, Publish, Stage, Tidy
 from everfit.standing import Standing, Story
 

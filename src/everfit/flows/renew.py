@@ -7,19 +7,22 @@ train. Read it from top to bottom: that is the order of the facts in the ledger.
 from __future__ import annotations
 
 from everfit.errors import DataBlocked, ModelUnusable, TrainingFailed
-from everfit.flows.durable import Alive, Next
-from everfit.flows.steps import Steps
-from everfit.ledger import (
+from everfit.facts import (
     CandidateRegistered,
     CandidateTrained,
     DataChecked,
     DatasetPinned,
     Fact,
     Judged,
+    Probed,
     RecipeChosen,
+    RenewBegan,
     RenewEnded,
     StepFailed,
 )
+from everfit.flows.durable import Alive, Next
+from everfit.flows.steps import Steps
+from everfit.retrain.dataset import Dataset
 from everfit.standing import Standing, Story
 
 FINAL = (DataBlocked, TrainingFailed, ModelUnusable)  # trying again would bring the same
@@ -45,32 +48,41 @@ def _next(steps: Steps, now: Standing, story: Story, alive: Alive) -> Next:
         return Next(steps.check_data(now, story.run, chosen.recipe))
     trained = story.find(CandidateTrained)
     if trained is None:
-        return Next(CandidateTrained(steps.train(story.run, chosen.recipe, pinned.dataset, alive)))
-    registered = story.find(CandidateRegistered)
+        began = story.find(RenewBegan)
+        probing = began is not None and began.probe and now.champion is not None and not story.find(Probed)
+        make = steps.probe if probing else steps.train
+        return Next(make(now, story.run, chosen.recipe, pinned.dataset, alive))
+    return _proven(steps, now, story, pinned.dataset, alive)
+
+
+def _proven(steps: Steps, now: Standing, story: Story, dataset: Dataset, alive: Alive) -> Next:
+    """What follows a model that was trained."""
+    candidate = next(kept.candidate for kept in now.bench.values() if kept.run == story.run)
+    registered, judged = story.find(CandidateRegistered), story.find(Judged)
     if registered is None:
-        version = steps.register(story, chosen.recipe, pinned.dataset, trained.candidate)
-        return Next(CandidateRegistered(trained.candidate.id, version))
-    judged = story.find(Judged)
+        version = steps.register(story, now.bench[candidate.id].recipe, dataset, candidate)
+        return Next(CandidateRegistered(candidate.id, version))
     if judged is None:
-        return Next(steps.judge(now, story.run, trained.candidate, alive))
+        return Next(steps.judge(now, story.run, candidate, alive))
     steps.describe(registered.version, judged)
     if judged.verdict.kind != "better":
         return Next(RenewEnded("kept_back", judged.verdict.said), ends=True)
-    steps.plan_release(now, trained.candidate, registered.version, story.run)
+    steps.plan_release(now, candidate, registered.version, story.run)
     return Next(RenewEnded("proven", judged.verdict.said), ends=True)
 
 
 def _over(story: Story) -> Fact | None:
     """The last fact of a run that cannot go on."""
-    failed, checked = story.find(StepFailed), story.find(DataChecked)
+    failed, checked, probed = story.find(StepFailed), story.find(DataChecked), story.find(Probed)
     if failed is not None:
         return RenewEnded("failed", failed.said)
     if checked is not None and not checked.fit:
         return RenewEnded("blocked", "; ".join(finding.said for finding in checked.findings if finding.blocks))
-    return None
+    return None if probed is None or probed.go_on else RenewEnded("not_worth", probed.said)
 
 
 def _step_after(story: Story) -> str:
     names = {"RenewBegan": "choose the recipe", "RecipeChosen": "pin the rows", "DatasetPinned": "check the rows",
-             "DataChecked": "train", "CandidateTrained": "register", "CandidateRegistered": "judge"}  # fmt: skip
+             "DataChecked": "train", "Probed": "train", "CandidateTrained": "register",
+             "CandidateRegistered": "judge"}  # fmt: skip
     return names.get(type(story.facts[-1]).__name__, "end")

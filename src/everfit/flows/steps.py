@@ -6,8 +6,8 @@ the ledger itself, except to begin the release of a proven candidate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -16,31 +16,35 @@ import numpy as np
 import polars as pl
 
 from everfit.clock import rest, ticks
-from everfit.detect.healthy import healthy_windows
+from everfit.decide.worth import worth_after_probe
+from everfit.detect.catalogue import Metric
+from everfit.detect.harm import Permuted, importance_from, permuted
+from everfit.detect.metrics import UserFunction
 from everfit.detect.outcomes import Outcomes, outcomes_from
-from everfit.detect.performance import level
+from everfit.detect.performance import level, paired_gain
 from everfit.errors import DataBlocked, LeaseLost, ModelUnusable
+from everfit.facts import CandidateTrained, DataChecked, Judged, Probed, ReleasePlanned, RenewBegan
+from everfit.flows.answers import keep_scores, kept_scores
 from everfit.flows.durable import Alive, Desk, Worker, begin
+from everfit.flows.proof import Proving, backdrop
+from everfit.flows.watch import rules_of
 from everfit.ids import content_key
 from everfit.judge.evidence import BASELINE, Case, Measured, trivial_baseline
 from everfit.judge.prove import judge_candidate
-from everfit.ledger import DataChecked, Judged, ReleasePlanned, RenewBegan
 from everfit.observe.labels import join
-from everfit.observe.options import Rows
+from everfit.observe.window import cut_windows
 from everfit.ports import Job, Ports, Registration, Route, Table
-from everfit.profile.table import Profile, learn_bins, portray
+from everfit.profile.table import Profile
 from everfit.retrain.candidate import Candidate, ModelFile
-from everfit.retrain.dataset import Dataset, cut, feature_frame, training_frame
+from everfit.retrain.dataset import Dataset, cut, feature_frame, trained_on, training_frame
 from everfit.retrain.options import DEFAULT_TRAINER, Last
 from everfit.retrain.recipe import Known, Recipe, Subject, plan_recipe
 from everfit.retrain.validate import blocked, inspect
 from everfit.rollout.plan import plan_release
-from everfit.spec import Spec
+from everfit.spec import Spec, metrics_of
 from everfit.standing import Kept, Standing, Story
 
 SWAP_AT_MOST = 60.0  # seconds that servers have to answer with a new model before the release fails
-MOST_WINDOWS = 60  # latest windows behind a champion that say what is usual
-MOST_BEHIND = 500_000  # latest training rows among which they are
 TIMED_ROWS = 50  # single rows that are timed when the spec limits latency
 
 
@@ -54,7 +58,13 @@ class Steps:
     ports: Ports
     never: datetime = datetime(9999, 1, 1, tzinfo=UTC)
     swap_at_most: float = SWAP_AT_MOST
+    functions: Mapping[str, UserFunction] = field(default_factory=dict)  # metrics of the user's own
     _at_hand: dict[str, tuple[pl.DataFrame, pl.DataFrame, Dataset]] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured, the primary metric first."""
+        return metrics_of(self.spec, self.functions)
 
     def now(self) -> datetime:
         """The model's time."""
@@ -107,23 +117,50 @@ class Steps:
         )  # fmt: skip
         return DataChecked(findings, fit=not blocked(findings))
 
-    def train(self, run: str, recipe: Recipe, dataset: Dataset, alive: Alive) -> Candidate:
+    def train(self, standing: Standing, run: str, recipe: Recipe, dataset: Dataset, alive: Alive) -> CandidateTrained:
         """Train in a child process; the model lies on the shelf afterwards."""
         train, holdout, _ = self._rows(recipe)
         folder = self.runs / run
         folder.mkdir(parents=True, exist_ok=True)
         training_frame(train, recipe).write_parquet(folder / "train.parquet")
-        feature_frame(holdout, recipe).write_parquet(folder / "holdout.parquet")
+        asked, _ = _asked(holdout, recipe)
+        feature_frame(asked, recipe).write_parquet(folder / "holdout.parquet")
         made = self.ports.trainer.train(self._job(folder, recipe, dataset.classes), alive)
         file = self.ports.models.keep(made.folder, made.format)
         if made.scores is not None:
-            keep_scores(folder, file, holdout, made.scores)
+            keep_scores(folder, file, asked, made.scores)
         # The rows are pinned in the lake; a copy a run would fill the disk. Another worker may have come first.
         (folder / "train.parquet").unlink(missing_ok=True)
-        return Candidate(
+        candidate = Candidate(
             recipe.id, file, recipe.task, recipe.schema, dataset.classes, self._positive(dataset.classes),
             recipe.train.end, dataset.train_rows,
         )  # fmt: skip
+        return CandidateTrained(candidate, round(made.seconds, 3))
+
+    def probe(self, standing: Standing, run: str, recipe: Recipe, dataset: Dataset, alive: Alive) -> Probed:
+        """Train on few rows, the newest, and ask whether training on all of them can be worth it."""
+        champion, options = standing.champion, self.spec.decide.worth.probe
+        if champion is None or options is None:
+            return Probed(None, go_on=True, said="nothing to probe against")
+        train, holdout, _ = self._rows(recipe)
+        folder = self.runs / run / "probe"
+        folder.mkdir(parents=True, exist_ok=True)
+        training_frame(train.sort("_time").tail(options.rows), recipe).write_parquet(folder / "train.parquet")
+        feature_frame(holdout, recipe).write_parquet(folder / "holdout.parquet")
+        made = self.ports.trainer.train(replace(self._job(folder, recipe, dataset.classes), timed_rows=0), alive)
+        tried = Candidate(
+            recipe.id, ModelFile("probe", made.format, 0), recipe.task, recipe.schema, dataset.classes,
+            self._positive(dataset.classes), recipe.train.end, min(options.rows, dataset.train_rows),
+        )  # fmt: skip
+        if made.scores is None:
+            return Probed(None, go_on=True, said="the probe left no scores of the held-out rows")
+        mine = self._outcomes(holdout.drop(made.scores.columns, strict=False).hstack(made.scores), tried)
+        theirs = self._scored(run, champion.candidate, holdout, recipe, alive)
+        against = self._outcomes(_same_order(theirs, champion.candidate, tried), tried)
+        gain = paired_gain(self.metrics[0], mine, against)
+        if gain is None:
+            return Probed(None, go_on=True, said=f"{self.spec.primary} is not defined on the held-out rows")
+        return Probed(gain, *worth_after_probe(gain, standing.history, rules_of(self.spec)))
 
     def register(self, story: Story, recipe: Recipe, dataset: Dataset, candidate: Candidate) -> int:
         """Let people look the candidate up."""
@@ -148,9 +185,10 @@ class Steps:
         """Compare on rows that nobody trained on: with the champion, or the trivial baseline if there is none."""
         recipe = standing.bench[candidate.id].recipe
         train, holdout, _ = self._rows(recipe)
-        scored = self._scored(run, candidate, holdout, recipe, alive)
-        outcomes = self._outcomes(scored, candidate)
-        champion = standing.champion
+        asked, moved = _asked(holdout, recipe)
+        answered = self._scored(run, candidate, asked, recipe, alive)
+        scored = answered[: holdout.height]
+        outcomes, champion = self._outcomes(scored, candidate), standing.champion
         if champion is None:
             against, name = self._baseline(train, scored, candidate), BASELINE
         else:
@@ -159,30 +197,24 @@ class Steps:
                 self._outcomes(_same_order(theirs, champion.candidate, candidate), candidate),
                 champion.candidate.id,
             )
-        case = Case(candidate.id, name, self.spec.primary, self.spec.metrics, recipe.holdout)
+        case = Case(candidate.id, name, self.metrics[0], self.metrics, recipe.holdout)
         verdict = judge_candidate(case, outcomes, against, self.spec.judge, self._measured(scored, candidate))
-        behind = pl.concat([train.sort("_time").tail(MOST_BEHIND).drop("_score"), scored], how="diagonal_relaxed")
-        bins = learn_bins(behind, recipe.schema)
-        profile = portray(scored, bins)
-        healthy = healthy_windows([portray(part, bins) for part in self._windows(behind)[-MOST_WINDOWS:]], profile)
-        levels = self._per_window(scored, candidate)
-        return Judged(verdict, self.ports.notes.put(profile.to_bytes()), levels, healthy)
-
-    def _windows(self, rows: pl.DataFrame) -> list[pl.DataFrame]:
-        """Rows cut into windows that are large enough to be read."""
-        size = self.spec.observe.window
-        placed = rows.sort("_time").with_row_index("_row")
-        window = pl.col("_row") // size.rows if isinstance(size, Rows) else pl.col("_time").dt.truncate(size)
-        parts = placed.with_columns(_window=window).partition_by("_window", maintain_order=True)
-        return [part for part in parts if part.height >= self.spec.watch.at_least]
+        importance = {}
+        if outcomes.rows == holdout.height:
+            scores = np.array(answered["_score"][holdout.height :].to_list(), dtype=np.float64)
+            importance = importance_from(moved, scores, outcomes, self.metrics[0])
+        proving = Proving(train, scored, candidate)
+        reference, rest = backdrop(proving, self.spec, self.ports.notes, importance)
+        return Judged(verdict, reference, self._per_window(scored, candidate), rest)
 
     def _per_window(self, scored: pl.DataFrame, candidate: Candidate) -> dict[str, float]:
         """The mean level in windows of the proving rows. A metric of a week is not the mean of its days'.
 
         On the demo's year ROC AUC is 0.757 over all rows and 0.695 as the mean of the days: `everfit demo` prints both.
         """
-        whole = [self._outcomes(part, candidate) for part in self._windows(scored)]
-        levels = {metric: [level(metric, each) for each in whole] for metric in self.spec.metrics}
+        parts = cut_windows(scored, self.spec.observe, at_least=self.spec.watch.at_least)
+        whole = [self._outcomes(part, candidate) for part in parts]
+        levels = {metric.name: [level(metric, each) for each in whole] for metric in self.metrics}
         found = {metric: [value for value in values if value is not None] for metric, values in levels.items()}
         return {metric: sum(values) / len(values) for metric, values in found.items() if values}
 
@@ -289,7 +321,7 @@ class Steps:
         categories = tuple(column.name for column in recipe.schema.features if column.kind == "category")
         return Job(
             folder=folder, project=self.project, trainer=recipe.trainer, parameters=recipe.parameters, seed=recipe.seed,
-            task=recipe.task, target=recipe.target, features=tuple(recipe.schema.names()), categories=categories,
+            task=recipe.task, target=recipe.target, features=trained_on(recipe), categories=categories,
             classes=tuple(classes), timeout=options.timeout, memory=options.memory, positive=self._positive(classes),
             timed_rows=TIMED_ROWS if self.spec.judge.limits.latency_p99 else 0,
         )  # fmt: skip
@@ -335,23 +367,10 @@ class Steps:
         return Measured(slices=slices, size=candidate.file.size, latency_p99=latency)
 
 
-def keep_scores(folder: Path, file: ModelFile, holdout: pl.DataFrame, scores: pl.DataFrame) -> None:
-    """Keep what training said of the held-out rows under the model's name, with the rows it was said of."""
-    place = folder / f"scores-{file.key}.parquet"
-    arriving = place.with_suffix(".arriving")
-    holdout.select("_id").hstack(scores).write_parquet(arriving)
-    arriving.replace(place)
-
-
-def kept_scores(folder: Path, file: ModelFile, holdout: pl.DataFrame) -> pl.DataFrame | None:
-    """What `keep_scores` kept; None if it was on another machine, is damaged, or was said of other rows."""
-    place = folder / f"scores-{file.key}.parquet"
-    try:
-        kept = pl.read_parquet(place)
-        same = kept["_id"].equals(holdout["_id"])
-    except (OSError, pl.exceptions.PolarsError):
-        return None
-    return kept.drop("_id") if same else None
+def _asked(holdout: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, Permuted]:
+    """Rows that a candidate is asked about: the held-out ones, then some of them with one column permuted."""
+    moved = permuted(holdout, trained_on(recipe))
+    return pl.concat([holdout, moved.frame]), moved
 
 
 def _same_order(scored: pl.DataFrame, theirs: Candidate, ours: Candidate) -> pl.DataFrame:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from everfit.decide.decision import AskHuman, Decision, FixData, Retrain
+from everfit.decide.decision import AskHuman, Decision, FixData, Reason, Retrain, RollBack, Wait
 from everfit.errors import Conflict
+from everfit.facts import ApprovalAsked, Decided, Fact, ReleaseEnded, RenewEnded, Told, WentLive
 from everfit.flows.durable import Desk, Follower
 from everfit.ids import content_key
-from everfit.ledger import ApprovalAsked, Decided, Entry, Fact, ReleaseEnded, RenewEnded, Told, WentLive
+from everfit.ledger import Entry
 from everfit.ports import Alert, Notes, Severity, Teller, Write
 
 QUIET = timedelta(days=1)  # the same thing is not said again before
@@ -72,6 +73,10 @@ def _of_decision(model: str, decision: Decision) -> Alert | None:
         case FixData(columns=columns):
             named = ", ".join(columns)
             return Alert(f"fix_data:{named}", Severity.ERROR, f"{model}: the data are broken ({named})", said)
+        case RollBack():
+            return Alert(content_key(decision), Severity.ERROR, f"{model}: a bad release is taken back", said)
+        case Wait(because=(Reason(trigger="recalibrate"), *_)):
+            return Alert("recalibrate", Severity.WARNING, f"{model}: its scores should be recalibrated", said)
         case _:
             return None
 

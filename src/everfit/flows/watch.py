@@ -7,23 +7,29 @@ catches up moment by moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 
-from everfit.decide.decision import Decision, Retrain, Wait
-from everfit.decide.options import OnAll, OnAny, OnSchedule, Trigger
+from everfit.decide.decision import Decision, Retrain, RollBack, Wait
+from everfit.decide.history import History
+from everfit.decide.options import Asked, OnAll, OnAny, OnSchedule, Trigger, write_rules
 from everfit.decide.policy import Rules, decide, default_triggers
 from everfit.decide.schedule import next_fire
+from everfit.facts import Decided, Fact, ReleasePlanned, RenewBegan, SchemaLearned, Silence, WindowClosed, WindowMatured
 from everfit.flows.durable import Desk, Follower, begin
+from everfit.flows.fleet import fleet_record
 from everfit.flows.measure import Measure
-from everfit.ledger import Decided, Fact, RenewBegan, SchemaLearned, Silence, WindowClosed, WindowMatured
+from everfit.ids import content_key
 from everfit.observe.options import Rows
 from everfit.observe.schema import Schema
 from everfit.observe.window import Span, mature_at, next_windows, skip_silence, window_of
 from everfit.ports import Write
+from everfit.rollout.plan import plan_rollback
 from everfit.spec import Spec
 from everfit.standing import WATCH, Standing, run_of
+from everfit.units import duration_text
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,6 +49,8 @@ class Watch:
     desk: Desk
     measure: Measure
     follower: Follower
+    functions: Mapping[str, Asked] = field(default_factory=dict)  # triggers of the user's own
+    _fleet: dict[str, Follower] = field(default_factory=dict)  # of the other models
 
     # ---- what is due -------------------------------------------------------------------------------------------------
     def due(self, until: datetime) -> list[Due]:
@@ -109,17 +117,26 @@ class Watch:
         """Ask the policy. Its answer is recorded with every window, and between windows when it says something new."""
         standing = self.follower.standing()
         if standing.unstarted is not None:  # a crash came between the decision and the first fact of its run
-            self._start(standing, standing.unstarted)
+            self._begin(standing, standing.unstarted)
             standing = self.follower.standing()
-        past = standing.history
-        if past.champion is None:
-            past = replace(past, labels=self.measure.labelled(self.desk.now()))
-        decision = decide(past, rules_of(self.spec), self.desk.now())
+        rules, now = rules_of(self.spec, self.functions), self.desk.now()
+        decision = decide(self._known(standing, rules, now), rules, now)
         if window is not None or not (isinstance(decision, Wait) or _same(standing, decision)):
-            self._write(Decided(decision, window))
-        if isinstance(decision, Retrain):
-            self._start(self.follower.standing(), decision)
+            self._write(Decided(decision, window, self.measure.hand.notes.put(write_rules(rules))), now)
+        if isinstance(decision, Retrain | RollBack):
+            self._begin(self.follower.standing(), decision)
         return decision
+
+    def _known(self, standing: Standing, rules: Rules, now: datetime) -> History:
+        """The history, with what a decision needs and the model's own ledger does not say."""
+        past, fleet = standing.history, rules.limits.fleet
+        if past.champion is None:
+            past = replace(past, labels=self.measure.labelled(now))
+        if fleet is not None:
+            past = replace(
+                past, fleet=fleet_record(self.desk.ledger, self._fleet, self.spec.model, fleet, self.desk.now())
+            )
+        return past
 
     def _closed(self, standing: Standing, span: Span) -> WindowClosed:
         return self.measure.close(standing, span)
@@ -142,20 +159,46 @@ class Watch:
         self._write(Silence(Span(span.start, end)))
         return True
 
-    def _start(self, standing: Standing, decision: Retrain) -> None:
+    def _begin(self, standing: Standing, decision: Retrain | RollBack) -> None:
+        """Begin the run that a decision asks for."""
+        if isinstance(decision, RollBack):
+            self._go_back(standing, decision)
+            return
         first = standing.history.champion is None
-        begin(self.desk, self.spec.model, run_of(decision), RenewBegan(decision.because, first))
+        begin(self.desk, self.spec.model, run_of(decision), RenewBegan(decision.because, first, decision.probe))
 
-    def _write(self, fact: Fact) -> None:
+    def _go_back(self, standing: Standing, decision: RollBack) -> None:
+        """Begin the way back to the previous champion: the one thing that is done without asking."""
+        champion, live, previous = standing.champion, standing.history.champion, standing.history.previous
+        if champion is None or live is None or previous is None:
+            return
+        if content_key("release", live.release) not in {reason.evidence for reason in decision.because}:
+            return  # it left meanwhile, by a person's word
+        to = standing.bench[previous]
+        stages = plan_rollback(champion.candidate.id, previous)
+        said = "; ".join(reason.said for reason in decision.because)
+        plan = ReleasePlanned(previous, to.version, champion.candidate.id, stages, f"everfit: {said}", back=True)
+        begin(self.desk, self.spec.model, run_of(decision), plan)
+
+    def _write(self, fact: Fact, at: datetime | None = None) -> None:
         number = self.follower.standing().watch_step + 1
-        write = Write(self.spec.model, WATCH, number, fact, self.desk.now(), self.desk.worker.name, ends=True)
+        write = Write(self.spec.model, WATCH, number, fact, at or self.desk.now(), self.desk.worker.name, ends=True)
         self.desk.ledger.append(write)
 
 
-def rules_of(spec: Spec) -> Rules:
+def rules_of(spec: Spec, functions: Mapping[str, Asked] = MappingProxyType({})) -> Rules:
     """What a spec asks of the policy."""
-    triggers = spec.triggers or default_triggers(spec.primary)
-    return Rules(triggers, spec.decide, spec.primary, spec.train.at_least + spec.judge.at_least)
+    allowed = spec.watch.false_alarms
+    limit = spec.judge.limits.latency_p99
+    return Rules(
+        triggers=spec.triggers or default_triggers(),
+        limits=spec.decide,
+        primary=spec.primary,
+        first_rows=spec.train.at_least + spec.judge.at_least,
+        promise=f"{allowed.at_most:g} per {duration_text(allowed.per)}",
+        slowest=None if limit is None else limit.total_seconds() * 1000,
+        functions=functions,
+    )
 
 
 def _schedules(triggers: Iterable[Trigger]) -> Iterator[OnSchedule]:

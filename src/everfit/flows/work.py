@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from everfit.clock import ticks
 from everfit.errors import Conflict, IllegalMove, LeaseLost, Unavailable
+from everfit.facts import ReleaseEnded, RenewEnded, StepFailed
 from everfit.flows.durable import Alive, Desk, Flow, Follower, Next, NotYet, Progress, advance
-from everfit.ledger import ReleaseEnded, RenewEnded, StepFailed
 from everfit.standing import Standing, Story, next_state
 
 FIRST_REST, LONGEST_REST = 1.0, 300.0  # seconds before something that was away is tried again

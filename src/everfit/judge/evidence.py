@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from everfit.detect.catalogue import Metric, name_of
 from everfit.detect.performance import Outcomes, level, paired_gain
 from everfit.judge.verdict import Evidence, Interval
 from everfit.observe.window import Span
@@ -26,8 +27,8 @@ class Case:
 
     candidate: str
     against: str  # candidate id of the champion, or BASELINE
-    metric: str
-    also: tuple[str, ...] = ()  # metrics that are shown and do not decide
+    metric: Metric | str
+    also: tuple[Metric | str, ...] = ()  # metrics that are shown and do not decide
     span: Span | None = None  # event time of the rows
 
 
@@ -50,14 +51,14 @@ def gather(case: Case, candidate: Outcomes, against: Outcomes, confidence: float
     >>> evidence.gain, evidence.rows
     (Interval(value=1.0, low=1.0, high=1.0), 400)
     """
-    metrics = (case.metric, *(name for name in case.also if name != case.metric))
+    metrics = (case.metric, *(each for each in case.also if name_of(each) != name_of(case.metric)))
     gain = paired_gain(case.metric, candidate, against, confidence=confidence)
     return Evidence(
         candidate=case.candidate,
         against=case.against,
         rows=candidate.rows,
         span=case.span,
-        metric=case.metric,
+        metric=name_of(case.metric),
         gain=None if gain is None else Interval(*gain),
         candidate_levels=_levels(metrics, candidate),
         against_levels=_levels(metrics, against),
@@ -91,7 +92,7 @@ def trivial_baseline(
     return np.tile(counts / max(counts.sum(), 1.0), (rows, 1))
 
 
-def _levels(metrics: Sequence[str], outcomes: Outcomes) -> dict[str, float]:
+def _levels(metrics: Sequence[Metric | str], outcomes: Outcomes) -> dict[str, float]:
     """Levels of the metrics that these rows define."""
-    found = {name: level(name, outcomes) for name in metrics}
+    found = {name_of(metric): level(metric, outcomes) for metric in metrics}
     return {name: value for name, value in found.items() if value is not None}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from everfit.detect.catalogue import Metric, name_of
 from everfit.detect.performance import Outcomes, level, paired_gain, positive_is_better
 from everfit.judge.evidence import BASELINE, Case, Measured, of_slice
 from everfit.judge.options import Judging, Limits, Slices
@@ -86,7 +87,7 @@ def _parts(measured: Measured, slices: Slices) -> Iterator[tuple[str, NDArray[np
 
 
 def _slice_gate(
-    name: str, metric: str, candidate: Outcomes, against: Outcomes, slices: Slices, confidence: float
+    name: str, metric: Metric | str, candidate: Outcomes, against: Outcomes, slices: Slices, confidence: float
 ) -> Gate:
     title, limit = f"slice {name}", -slices.worse_by_at_most
     levels = level(metric, candidate), level(metric, against)
@@ -96,10 +97,10 @@ def _slice_gate(
             True,
             None,
             None,
-            f"{name}: {metric} is not defined on its {candidate.rows:,} rows: not judged",
+            f"{name}: {name_of(metric)} is not defined on its {candidate.rows:,} rows: not judged",
         )
     gain = positive_is_better(metric, levels[0] - levels[1])
-    told = f"{name}: gain {gain:.3f} {metric} on {candidate.rows:,} rows"
+    told = f"{name}: gain {gain:.3f} {name_of(metric)} on {candidate.rows:,} rows"
     if candidate.rows < slices.at_least:
         return Gate(title, True, gain, None, f"{told}: shown, not judged")
     if gain >= limit:  # the interval's upper end lies above its middle: nothing can be proven

@@ -6,6 +6,7 @@ gate; never says Better while the paired interval includes `better_by`.
 
 from __future__ import annotations
 
+from everfit.detect.catalogue import name_of
 from everfit.detect.performance import Outcomes
 from everfit.judge.evidence import BASELINE, Case, Measured, gather, same_rows
 from everfit.judge.gates import limit_gates, primary_gate, slice_gates
@@ -64,7 +65,7 @@ def _weigh(evidence: Evidence, primary: Gate, others: tuple[Gate, ...], options:
 
 
 def _not_the_same_rows(case: Case, candidate: Outcomes, options: Judging) -> Unproven:
-    evidence = Evidence(case.candidate, case.against, candidate.rows, case.span, case.metric, None, {}, {})
+    evidence = Evidence(case.candidate, case.against, candidate.rows, case.span, name_of(case.metric), None, {}, {})
     said = f"{_who(evidence)} is unproven: the two models were not scored on the same rows"
     return Unproven(evidence, (Gate("primary", False, None, options.better_by, said),), said)
 

@@ -51,6 +51,7 @@ REFUSED_COLUMNS: dict[str, pl.DataType] = {
     "_arrived": MOMENT,
     "_day": pl.Date(),  # of `_arrived`
 }
+FAILED = "the model failed to score this row"  # a reason for refusal that is the model's fault, not the row's
 ARRIVALS = ("_arrived", "arrived", "time")  # where a label may say when it arrived
 _TOLD = frozenset({"_id", "_time", "_arrived", "_score", "_prediction", "_label"})  # ours that a caller may send
 

@@ -21,6 +21,8 @@ class Kind(StrEnum):
     CATEGORY = "category"
     FLAG = "flag"
     MOMENT = "moment"
+    TEXT = "text"  # long free text: watched by its length, and not trained on
+    VECTOR = "vector"  # a list of numbers, such as an embedding: watched by its length as an arrow, and not trained on
 
 
 class Rows(BaseModel, frozen=True, extra="forbid"):

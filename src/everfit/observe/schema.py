@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import polars as pl
 
@@ -24,13 +25,20 @@ DTYPES: dict[Kind, pl.DataType] = {
     Kind.CATEGORY: pl.String(),
     Kind.FLAG: pl.Boolean(),
     Kind.MOMENT: pl.Datetime("us", "UTC"),
+    Kind.TEXT: pl.String(),
+    Kind.VECTOR: pl.List(pl.Float64()),
 }
 _UNFIT = {
     Kind.NUMBER: "not a number",
     Kind.CATEGORY: "not text",
     Kind.FLAG: "not true or false",
     Kind.MOMENT: "not a time; write it as ISO text such as 2026-01-31T05:00:00Z",
+    Kind.TEXT: "not text",
+    Kind.VECTOR: "not a list of numbers",
 }
+LONG = 50  # characters: text that is longer on average is prose rather than names, if
+MOSTLY = 0.5  # more than this share of it is distinct. A column of long names that repeat stays a category
+LOOKED_AT = 10_000  # rows from which that is told
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -82,7 +90,7 @@ def learn(rows: pl.DataFrame, *, reserved: Collection[str], options: FeatureOpti
     chosen = [name for name in free if name not in options.exclude and (not options.include or name in options.include)]
     if not chosen:
         raise Refused("no column is left to be a feature; send at least one besides the target, id and time columns")
-    return Schema(tuple(Column(n, options.types.get(n) or kind_of(n, rows.schema[n])) for n in chosen), ())
+    return Schema(tuple(Column(n, options.types.get(n) or _kind(rows[n])) for n in chosen), ())
 
 
 def kind_of(name: str, dtype: pl.DataType) -> Kind:
@@ -96,7 +104,7 @@ def kind_of(name: str, dtype: pl.DataType) -> Kind:
     """
     if name.startswith(RESERVED):
         raise Refused(f"column {name!r}: names that begin with {RESERVED!r} are Everfit's own; rename it or exclude it")
-    if dtype.is_numeric() or dtype == pl.Null:
+    if dtype.is_numeric() or dtype in (pl.Null, pl.Duration, pl.Time):
         return Kind.NUMBER
     if dtype == pl.Boolean:
         return Kind.FLAG
@@ -104,10 +112,26 @@ def kind_of(name: str, dtype: pl.DataType) -> Kind:
         return Kind.CATEGORY
     if dtype in (pl.Date, pl.Datetime):
         return Kind.MOMENT
+    if isinstance(dtype, pl.List | pl.Array) and _is_number(dtype.inner):
+        return Kind.VECTOR
     raise Refused(
         f"column {name!r} holds {dtype}, which cannot be a feature; "
-        "split it into columns of numbers, text, flags or times, or name it under features.exclude"
+        "split it into columns of numbers, text, flags, times or lists of numbers, or name it under features.exclude"
     )
+
+
+def is_prose(values: pl.Series) -> bool:
+    """Whether a column of text is prose rather than names: longer than 50 characters on average, and mostly distinct.
+
+    >>> is_prose(pl.Series(["Dear Sir or Madam, " * 4 + str(number) for number in range(9)]))
+    True
+    >>> is_prose(pl.Series(["JFK", "LGA"])), is_prose(pl.Series(["a long name that comes again and again " * 2] * 9))
+    (False, False)
+    """
+    present = values.head(LOOKED_AT).drop_nulls()
+    if present.dtype != pl.String or not len(present) or present.str.len_bytes().sum() <= LONG * len(present):
+        return False
+    return int(present.str.len_chars().sum()) > LONG * len(present) and present.n_unique() > MOSTLY * len(present)
 
 
 def with_classes(schema: Schema, labels: pl.Series) -> Schema:
@@ -221,20 +245,46 @@ def _must_exist(where: str, named: Iterable[str], there: list[str]) -> None:
 
 def _values(came: pl.Series, kind: Kind) -> pl.Series:
     """Values of a kind; null where a value does not fit it."""
+    if kind is Kind.VECTOR and isinstance(came.dtype, pl.List | pl.Array):
+        return _vectors(came)
     if came.dtype.is_nested() or came.dtype in (pl.Binary, pl.Object):
         return _nulls(came.name, DTYPES[kind], len(came))
     match kind:
         case Kind.NUMBER:
             return _numbers(came)
-        case Kind.CATEGORY:
+        case Kind.CATEGORY | Kind.TEXT:
             return class_text(came)
+        case Kind.VECTOR:  # a list was taken above
+            return _nulls(came.name, DTYPES[kind], len(came))
         case Kind.FLAG:
             return class_text(came).str.to_lowercase().replace_strict(_FLAGS, default=None, return_dtype=pl.Boolean)
         case Kind.MOMENT:
             return as_moments(came)
 
 
+def _vectors(came: pl.Series) -> pl.Series:
+    """Lists of numbers; one with anything else in it is null."""
+    lists = came if isinstance(came.dtype, pl.List) else came.arr.to_list()
+    inner = lists.dtype.inner if isinstance(lists.dtype, pl.List) else None
+    if inner is None or not (_is_number(inner) or inner == pl.Null):
+        return _nulls(came.name, DTYPES[Kind.VECTOR], len(came))
+    return lists.cast(DTYPES[Kind.VECTOR])
+
+
+def _is_number(dtype: Any) -> bool:  # polars tells the inner type as a class or as an instance
+    return bool(dtype.is_numeric())
+
+
+def _kind(values: pl.Series) -> Kind:
+    kind = kind_of(values.name, values.dtype)
+    return Kind.TEXT if kind is Kind.CATEGORY and is_prose(values) else kind
+
+
 def _numbers(came: pl.Series) -> pl.Series:
+    if came.dtype == pl.Duration:
+        return came.dt.total_microseconds() / 1e6
+    if came.dtype == pl.Time:  # seconds since midnight
+        return came.cast(pl.Int64) / 1e9
     if came.dtype in (pl.String, pl.Categorical, pl.Enum):
         return came.cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
     if came.dtype.is_numeric() or came.dtype in (pl.Boolean, pl.Null):

@@ -6,7 +6,7 @@ Takes options, event times and the watermark; gives spans; never reads rows or a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -99,6 +99,41 @@ def skip_silence(cursor: datetime, first_time: datetime, options: Observing) -> 
     if isinstance(options.window, Rows):
         return cursor
     return max(cursor, window_of(first_time, options).start)
+
+
+def place_of(moment: datetime, options: Observing) -> int | None:
+    """The number of the window that begins at or before a moment, on the grid of event time; None for windows of rows.
+
+    >>> place_of(datetime(1970, 1, 3, 5, tzinfo=UTC), Observing())
+    2
+    """
+    return None if isinstance(options.window, Rows) else (moment - EPOCH) // options.window
+
+
+def cut_windows(rows: pl.DataFrame, options: Observing, *, at_least: int) -> list[pl.DataFrame]:
+    """Rows cut into windows as later ones will be, oldest first; windows of fewer than `at_least` rows are left out.
+
+    >>> noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
+    >>> [part.height for part in cut_windows(pl.DataFrame({"_time": [noon] * 3}), Observing(), at_least=2)]
+    [3]
+    """
+    size = options.window
+    placed = rows.sort("_time").with_row_index("_row")
+    window = pl.col("_row") // size.rows if isinstance(size, Rows) else pl.col("_time").dt.truncate(size)
+    parts = placed.with_columns(_window=window).partition_by("_window", maintain_order=True)
+    return [part.drop("_row", "_window") for part in parts if part.height >= at_least]
+
+
+def cycles(options: Observing, seasons: tuple[timedelta, ...]) -> list[int]:
+    """Seasons as numbers of windows: those that are two windows or more, and whole.
+
+    >>> cycles(Observing(), (timedelta(days=1), timedelta(days=7)))
+    [7]
+    """
+    if isinstance(options.window, Rows):
+        return []
+    return [season // options.window for season in seasons if season % options.window == timedelta(0)
+            and season >= 2 * options.window]  # fmt: skip
 
 
 def _row_windows(

@@ -1,26 +1,29 @@
 """The portrait of one column: its bins, learned from a reference, and what fell into them.
 
-Takes series; gives `ColumnBins` and `ColumnProfile`, which add up; never keeps a row.
+Takes pieces of a column; gives `ColumnProfile`s on `ColumnBins`, which add up; never keeps a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from math import isfinite, sqrt
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from everfit.errors import Refused
 from everfit.observe.options import Kind
-from everfit.profile import kernels
-from everfit.profile.kernels import Counts, Floats
+from everfit.profile import hashes, kernels, sketch
+from everfit.profile.hashes import Hashes
+from everfit.profile.kernels import Counts, Floats, Span
+from everfit.profile.sketch import Frequent
+from everfit.profile.values import Names, Numbers, names, numbers, pieces
 
-TOP = 1000  # categories with a count of their own
-MOST_KNOWN = 100_000  # above this many categories they are like ids: "not seen before" would say nothing
-LONGEST = 200  # characters of a category that are kept as they are; longer ones by their beginning and a digest
+NO_HASHES: Hashes = np.zeros(0, dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +32,7 @@ class NumberBins:
 
     edges: Floats  # left-closed bins between neighbours; empty when the reference had no finite value
     shift: float  # moments are summed about this: the reference's mean, so that nothing cancels
+    dimension: int | None = None  # numbers in a vector; None for other kinds
 
     @property
     def size(self) -> int:
@@ -75,7 +79,10 @@ class ColumnProfile:
     count: int  # rows, nulls included
     nulls: int
     counts: Counts  # numbers: below, bins, above; categories: top ones, other, unseen
-    moments: Moments | None  # numbers and moments of time only
+    moments: Moments | None  # None for categories and flags
+    buckets: Counts | None = None  # categories only: all present values, by a hash of their text that never changes
+    hashes: Hashes | None = None  # the smallest hashes of the values; None where the portrait was stored without
+    rest: Frequent | None = None  # categories and flags: frequent names among those without a count of their own
 
     @property
     def present(self) -> int:
@@ -110,6 +117,11 @@ class ColumnProfile:
         return sqrt(max(0.0, spread)) if isfinite(spread) else None
 
     @property
+    def distinct(self) -> int | None:
+        """Distinct values: exact below 1,024, else within 3.1 % (one sigma); None when it was not kept."""
+        return None if self.hashes is None else sketch.distinct(self.hashes)
+
+    @property
     def outside(self) -> int:
         """Values below or above everything that the reference held; 0 where that is no question."""
         if not isinstance(self.bins, NumberBins) or not len(self.bins.edges):
@@ -122,45 +134,25 @@ class ColumnProfile:
         return int(self.counts[-1]) if isinstance(self.bins, CategoryBins) else 0
 
 
-def learn_column(values: pl.Series, kind: Kind) -> ColumnBins:
-    """Learn a column's bins from the reference's values.
-
-    >>> learn_column(pl.Series(["b", "a", "b", None]), Kind.CATEGORY).places
-    {'b': 0, 'a': 1}
-    """
-    if kind in (Kind.NUMBER, Kind.MOMENT):
-        numbers = _numbers(values, kind)
-        finite = numbers[np.isfinite(numbers)]
-        return NumberBins(kernels.learn_edges(finite), _middle(finite))
-    names, counts = _counted(values)
-    # Equal counts stay together, so that the names of categories never decide which of them get a count.
-    cut = counts[TOP] if len(names) > TOP else 0
-    top = sum(1 for count in counts[:TOP] if count > cut)
-    closed = len(names) <= MOST_KNOWN
-    kept = names if closed else names[:top]
-    return CategoryBins({name: place for place, name in enumerate(kept)}, top, closed)
-
-
 def portray_column(values: pl.Series, kind: Kind, bins: ColumnBins) -> ColumnProfile:
     """Count a column into bins that were learned before.
 
     >>> seen = portray_column(pl.Series(["a", "c", None]), Kind.CATEGORY, CategoryBins({"a": 0}, 1, True))
-    >>> seen.counts.tolist(), seen.nulls
-    ([1, 0, 1], 1)
+    >>> seen.counts.tolist(), seen.nulls, seen.distinct
+    ([1, 0, 1], 1, 2)
     """
+    counter = Counter(values.name, kind, bins)
+    found = [counter.count(piece)[0] for piece in pieces(values)]
+    return reduce(merge_columns, found) if found else empty_column(kind, bins)
+
+
+def empty_column(kind: Kind, bins: ColumnBins) -> ColumnProfile:
+    """The portrait of no rows."""
+    nothing = np.zeros(bins.size, dtype=np.int64)
     if isinstance(bins, NumberBins):
-        numbers = _numbers(values, kind)
-        seen = kernels.tally(numbers, bins.edges, bins.shift)
-        moments = Moments(seen.nan, seen.minus_inf, seen.plus_inf, seen.total, seen.squares, seen.low, seen.high)
-        return ColumnProfile(kind, bins, len(values), len(values) - len(numbers), seen.counts, moments)
-    counts = np.zeros(bins.size, dtype=np.int64)
-    unknown = bins.top + 1 if bins.closed else bins.top
-    present = 0
-    for name, many in zip(*_counted(values), strict=True):
-        place = bins.places.get(name)
-        counts[unknown if place is None else min(place, bins.top)] += many
-        present += many
-    return ColumnProfile(kind, bins, len(values), len(values) - present, counts, None)
+        return ColumnProfile(kind, bins, 0, 0, nothing, Moments(0, 0, 0, 0.0, 0.0, np.inf, -np.inf), None, NO_HASHES)
+    buckets = np.zeros(hashes.BUCKETS, dtype=np.int64) if kind is Kind.CATEGORY else None
+    return ColumnProfile(kind, bins, 0, 0, nothing, None, buckets, NO_HASHES, Frequent())
 
 
 def absent_column(rows: int, kind: Kind, bins: ColumnBins) -> ColumnProfile:
@@ -169,7 +161,7 @@ def absent_column(rows: int, kind: Kind, bins: ColumnBins) -> ColumnProfile:
     >>> absent_column(3, Kind.FLAG, CategoryBins({}, 0, True)).null_share
     1.0
     """
-    return portray_column(pl.Series([None] * rows, dtype=pl.Null), kind, bins)
+    return replace(empty_column(kind, bins), count=rows, nulls=rows)
 
 
 def merge_columns(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
@@ -186,43 +178,123 @@ def merge_columns(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
             min(x.low, y.low),
             max(x.high, y.high),
         )
-    return ColumnProfile(a.kind, a.bins, a.count + b.count, a.nulls + b.nulls, a.counts + b.counts, moments)
+    return ColumnProfile(
+        a.kind,
+        a.bins,
+        a.count + b.count,
+        a.nulls + b.nulls,
+        a.counts + b.counts,
+        moments,
+        None if a.buckets is None or b.buckets is None else a.buckets + b.buckets,
+        None if a.hashes is None or b.hashes is None else sketch.smallest(a.hashes, b.hashes),
+        None if a.rest is None or b.rest is None else sketch.frequent(a.rest, b.rest.counts, b.rest.missed),
+    )
 
 
-def _numbers(values: pl.Series, kind: Kind) -> Floats:
-    """The values that are not null, as floats; moments of time as seconds since 1970."""
-    if kind is Kind.MOMENT and values.dtype != pl.Null:
-        if not values.dtype.is_temporal():
-            raise Refused(f"column {values.name!r} was learned as moments of time and now holds {values.dtype}")
-        present = values.drop_nulls().cast(pl.Datetime("us"), strict=False)
-        seconds: Floats = present.to_physical().to_numpy() / 1e6
-        return seconds
-    if values.dtype.is_nested():
-        raise Refused(f"column {values.name!r} holds {values.dtype}; a profile needs numbers, text, flags or times")
-    numbers: Floats = values.drop_nulls().cast(pl.Float64, strict=False).drop_nulls().to_numpy()
-    return numbers
+def heavy_hitters(column: ColumnProfile, most: int = 10) -> list[tuple[str, int]]:
+    """The most frequent categories and about how often they occur; see `Frequent` for how far off that may be.
+
+    >>> shops = portray_column(pl.Series(list("abbn")), Kind.CATEGORY, CategoryBins({"a": 0, "b": 1}, 2, True))
+    >>> heavy_hitters(shops, 2)
+    [('b', 2), ('a', 1)]
+    """
+    if not isinstance(column.bins, CategoryBins):
+        return []
+    found = {name: int(column.counts[place]) for name, place in column.bins.places.items() if place < column.bins.top}
+    found.update(column.rest.counts if column.rest else {})
+    ranked = sorted(((name, many) for name, many in found.items() if many), key=lambda each: (-each[1], each[0]))
+    return ranked[:most]
 
 
-def _counted(values: pl.Series) -> tuple[list[str], list[int]]:
-    """The categories, the most frequent first and equals by name, and how often each occurs."""
-    if values.dtype.is_nested():
-        raise Refused(f"column {values.name!r} holds {values.dtype}; it needs numbers, text, flags or times")
-    found = values.drop_nulls().cast(pl.String).alias("name").value_counts(name="many")
-    found = found.sort(["many", "name"], descending=[True, False])
-    names: list[str] = found["name"].to_list()
-    if any(len(name) > LONGEST for name in names):
-        names = [_short(name) for name in names]
-    return names, found["many"].to_list()
+class Counter:
+    """Counts pieces of one column into its bins. Made once for a column and used for all its pieces, by any thread."""
+
+    def __init__(self, name: str, kind: Kind, bins: ColumnBins, *, distinct: bool = True) -> None:
+        self.name, self.kind, self.bins, self.distinct = name, kind, bins, distinct
+        known = list(bins.places) if isinstance(bins, CategoryBins) else []
+        self._known = pa.array(known, type=pa.large_string())
+        places = bins.places.values() if isinstance(bins, CategoryBins) else []
+        self._places: NDArray[np.int64] = np.array([*places, 0], dtype=np.int64)
+
+    def count(self, piece: pa.Array, spans: Sequence[Span] = ()) -> tuple[ColumnProfile, list[Piece]]:
+        """The portrait of a piece, and the mere counts of each of some consecutive spans of its rows."""
+        bins, rows = self.bins, len(piece)
+        if isinstance(bins, NumberBins):
+            return self._numbers(numbers(piece, self.kind, self.name, bins.dimension), bins, rows, spans)
+        if piece.null_count == rows:  # of whatever type
+            nothing = absent_column(rows, self.kind, bins)
+            return nothing, [
+                Piece(nothing.counts, stop - start, stop - start, nothing.buckets) for start, stop in spans
+            ]
+        named = names(piece, self.name)
+        coded = _Coded(named, self._places_of(named, bins), hashes.text_hashes(named.names))
+        counted = [self._category(coded, bins, start, stop)[0] for start, stop in spans]
+        return self._named(coded, bins, rows), counted
+
+    def _numbers(
+        self, seen: Numbers, bins: NumberBins, rows: int, spans: Sequence[Span]
+    ) -> tuple[ColumnProfile, list[Piece]]:
+        told, by_span = kernels.tally_spans(
+            seen.values, bins.edges, bins.shift, spans or [(0, rows)], distinct=self.distinct
+        )
+        nulls = seen.nulls(0, rows)  # a null is NaN among the values
+        moments = Moments(
+            told.nan - nulls, told.minus_inf, told.plus_inf, told.total, told.squares, told.low, told.high
+        )
+        whole = ColumnProfile(
+            self.kind, bins, rows, nulls, told.counts, moments, None, told.hashes if self.distinct else None
+        )
+        pieces_ = zip(spans, by_span, strict=False)
+        return whole, [Piece(counts, stop - start, seen.nulls(start, stop), None) for (start, stop), counts in pieces_]
+
+    def _places_of(self, named: Names, bins: CategoryBins) -> NDArray[np.int64]:
+        """Which count each name goes to."""
+        unknown = bins.top + 1 if bins.closed else bins.top
+        at = pc.fill_null(pc.index_in(named.names, value_set=self._known), -1).to_numpy(zero_copy_only=False)
+        return np.where(at < 0, unknown, np.minimum(self._places[at], bins.top))
+
+    def _named(self, coded: _Coded, bins: CategoryBins, rows: int) -> ColumnProfile:
+        found, many = self._category(coded, bins, 0, rows)
+        kept = sketch.smallest(NO_HASHES, coded.text[many > 0]) if self.distinct else None
+        rest = self._rest(coded, many, np.flatnonzero((coded.places >= bins.top) & (many > 0)))
+        return ColumnProfile(self.kind, bins, rows, found.nulls, found.counts, None, found.buckets, kept, rest)
+
+    def _category(self, coded: _Coded, bins: CategoryBins, start: int, stop: int) -> tuple[Piece, Counts]:
+        codes, nulls = coded.named.span(start, stop)
+        many: Counts = np.bincount(codes, minlength=len(coded.places))
+        counts = np.bincount(coded.places, weights=many, minlength=bins.size).astype(np.int64)
+        buckets = hashes.bucket_counts(coded.text, many) if self.kind is Kind.CATEGORY else None
+        return Piece(counts, stop - start, nulls, buckets), many
+
+    def _rest(self, coded: _Coded, many: Counts, unplaced: NDArray[np.intp]) -> Frequent:
+        """The frequent ones among the names that have no count of their own."""
+        if len(unplaced) > 4 * sketch.FREQUENT:  # names that come twice are few; the next ones down are kept for them
+            first = np.argpartition(-many[unplaced], 4 * sketch.FREQUENT - 1)[: 4 * sketch.FREQUENT]
+            missed = int(np.delete(many[unplaced], first).max())
+            unplaced = unplaced[first]
+        else:
+            missed = 0
+        found: dict[str, int] = {}
+        for name, times in zip(coded.named.names.take(pa.array(unplaced)).to_pylist(), many[unplaced], strict=True):
+            found[name] = found.get(name, 0) + int(times)
+        reduced = sketch.frequent(Frequent(), found)
+        return Frequent(reduced.counts, max(reduced.missed, missed))
 
 
-def _middle(finite: Floats) -> float:
-    """The mean, or 0 where there is none or it overflows."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        middle = float(finite.mean()) if finite.size else 0.0
-    return middle if isfinite(middle) else 0.0
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """The mere counts of some rows of a column."""
+
+    counts: Counts
+    rows: int
+    nulls: int
+    buckets: Counts | None
 
 
-def _short(name: str) -> str:
-    if len(name) <= LONGEST:
-        return name
-    return f"{name[:40]}… {blake2b(name.encode(), digest_size=12).hexdigest()}"
+@dataclass(frozen=True, slots=True)
+class _Coded:
+    """A piece of a category column with what is known of its names."""
+
+    named: Names
+    places: NDArray[np.int64]  # of each name: the count it goes to
+    text: Hashes  # of each name

@@ -1,4 +1,4 @@
-"""The portrait of a window: one column profile per feature, and one for the score.
+"""The portrait of a window: one column profile per feature, one for the score, and one for the predicted class.
 
 Takes frames and a schema; gives `Bins`, learned once from a reference, and `Profile`s, which add up; never
 keeps a row.
@@ -9,34 +9,30 @@ Counts are integers, so they are equal over any partition and order of the rows;
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
-from hashlib import blake2b
-from typing import Any
 
-import numpy as np
 import polars as pl
 
 from everfit.errors import Refused, UsageError
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
+from everfit.profile import packing
 from everfit.profile.column import (
-    CategoryBins,
     ColumnBins,
     ColumnProfile,
-    Moments,
-    NumberBins,
     absent_column,
-    learn_column,
     merge_columns,
     portray_column,
 )
+from everfit.profile.learning import learn_column
 
 SCORE = "_score"  # portrayed beside the features when the frame has it: its drift is prediction drift
-MAGIC = b"everfit profile 1\n"
+PREDICTION = "_prediction"  # so is the predicted class where it is asked for: of two classes the score tells as much
+ANSWERS = (SCORE, PREDICTION)
+MAGIC = b"everfit profile 2\n"
+OLD = b"everfit profile "
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,55 +51,73 @@ class Profile:
     rows: int
     columns: Mapping[str, ColumnProfile]
     bins: Bins
+    past: bytes = b""  # counts of consecutive pieces of these rows, packed; `profile.past` reads them
 
     def to_bytes(self, *, with_bins: bool = True) -> bytes:
-        """Write the portrait compactly. Without bins it is smaller, and `from_bytes` needs them beside it."""
-        packed = self.bins.packed if with_bins else b""
-        head = {
-            "rows": self.rows,
-            "bins": self.bins.key,
-            "columns": {n: _facts(c) for n, c in self.columns.items()},
-        }
-        arrays = [column.counts for column in self.columns.values()]
-        body = _pack(head, arrays)
-        return MAGIC + len(packed).to_bytes(4, "little") + packed + body
+        """Write the portrait compactly.
+
+        Without bins it is a fifth of the size and `from_bytes` needs them beside it; the hashes that tell how many
+        values are distinct and the past are then left out as well.
+        """
+        packed, past = (self.bins.packed, self.past) if with_bins else (b"", b"")
+        body = packing.pack_columns(self.rows, self.bins.key, self.columns, with_hashes=with_bins)
+        sizes = len(packed).to_bytes(4, "little") + len(past).to_bytes(4, "little")
+        return MAGIC + sizes + packed + past + body
 
     @classmethod
     def from_bytes(cls, data: bytes, bins: Bins | None = None) -> Profile:
         """Read what `to_bytes` wrote.
 
         Raises:
-            Refused: these are not the bytes of a profile, or its bins are missing.
+            Refused: these are not the bytes of a profile, or damaged, or of an older version, or the bins are missing.
         """
         if not data.startswith(MAGIC):
+            if data.startswith(OLD):
+                raise Refused(
+                    "this profile was written by an older Everfit; make it again: `everfit profile FILE -o FILE`"
+                )
             raise Refused("these bytes are not a profile; write one with `everfit profile FILE -o FILE`")
-        start = len(MAGIC) + 4
-        end = start + int.from_bytes(data[len(MAGIC) : start], "little")
-        bins = _unpack_bins(data[start:end]) if end > start else bins
-        head, buffer = _unpack(data[end:])
-        if bins is None or bins.key != head["bins"]:
+        at = len(MAGIC) + 8
+        end = at + int.from_bytes(data[at - 8 : at - 4], "little")
+        upto = end + int.from_bytes(data[at - 4 : at], "little")
+        if end > at and (bins is None or bins.packed != data[at:end]):  # reading the same bins again takes the longest
+            columns, key = packing.unpack_bins(data[at:end])
+            bins = Bins(columns, data[at:end], key)
+        rows, key, counted = packing.unpack_columns(data[upto:], None if bins is None else bins.columns)
+        if bins is None or bins.key != key:
             raise Refused("the bins of this profile are not beside it; read it together with its reference's bins")
-        columns, at = {}, 0
-        for name, facts in head["columns"].items():
-            kind, its = bins.columns[name]
-            counts = np.frombuffer(buffer, dtype="<i8", count=its.size, offset=at).astype(np.int64)
-            at += counts.nbytes
-            moments = Moments(**facts["moments"]) if facts["moments"] else None
-            columns[name] = ColumnProfile(kind, its, facts["count"], facts["nulls"], counts, moments)
-        return cls(head["rows"], columns, bins)
+        return cls(rows, counted, bins, data[end:upto])
 
 
-def learn_bins(rows: pl.DataFrame, schema: Schema) -> Bins:
-    """Learn the bins of every feature, and of `_score` if the frame has it. A missing column counts as null.
+def learn_bins(rows: pl.DataFrame, schema: Schema, *, predictions: bool = False) -> Bins:
+    """Learn the bins of every feature and of `_score`, if the frame has it. A missing column counts as null.
+
+    With `predictions` the predicted class `_prediction` is portrayed as a category, too, where the frame has it and the
+    schema knows classes: which of many classes is predicted, the highest score does not tell.
 
     >>> from everfit.observe.schema import Column
     >>> schema = Schema((Column("price", Kind.NUMBER),), ())
     >>> learn_bins(pl.DataFrame({"price": [1.0, 2.0, 3.0]}), schema).columns["price"][1].shift
     2.0
     """
-    wanted = [*schema.features, *([Column(SCORE, Kind.NUMBER)] if SCORE in rows.columns else [])]
-    columns = {c.name: (c.kind, learn_column(_values(rows, c.name), c.kind)) for c in wanted}
-    return _bins(columns)
+    wanted = watched(schema, rows.columns, predictions=predictions)
+    return bins_of({c.name: (c.kind, learn_column(_values(rows, c.name), c.kind)) for c in wanted})
+
+
+def watched(schema: Schema, there: Sequence[str], *, predictions: bool = False) -> list[Column]:
+    """The columns that a portrait of these rows has."""
+    wanted = list(schema.features)
+    if SCORE in there:
+        wanted.append(Column(SCORE, Kind.NUMBER))
+    if predictions and PREDICTION in there and schema.classes:
+        wanted.append(Column(PREDICTION, Kind.CATEGORY))
+    return wanted
+
+
+def bins_of(columns: Mapping[str, tuple[Kind, ColumnBins]]) -> Bins:
+    """Name the bins of columns by their content."""
+    packed = packing.pack_bins(columns)
+    return Bins(dict(columns), packed, packing.key_of(packed))
 
 
 def portray(rows: pl.DataFrame, bins: Bins) -> Profile:
@@ -125,7 +139,7 @@ def portray(rows: pl.DataFrame, bins: Bins) -> Profile:
 
 
 def merge(a: Profile, b: Profile) -> Profile:
-    """Add two portraits, as if their rows had been portrayed together.
+    """Add two portraits, as if their rows had been portrayed together. Their pasts are left out.
 
     >>> from everfit.observe.schema import Column
     >>> frame = pl.DataFrame({"price": [1.0, 2.0, 3.0]})
@@ -167,58 +181,3 @@ def _values(rows: pl.DataFrame, name: str) -> pl.Series:
     # and 1 - p.
     scores = values.cast(pl.List(pl.Float64)).list
     return scores.max() if (scores.len() > 2).any() else scores.last()
-
-
-def _bins(columns: Mapping[str, tuple[Kind, ColumnBins]]) -> Bins:
-    head: dict[str, dict[str, Any]] = {}
-    arrays: list[np.ndarray] = []
-    for name, (kind, its) in columns.items():
-        if isinstance(its, NumberBins):
-            head[name] = {"kind": kind.value, "shift": its.shift, "edges": len(its.edges)}
-            arrays.append(its.edges)
-        else:
-            head[name] = {
-                "kind": kind.value,
-                "top": its.top,
-                "closed": its.closed,
-                "places": list(its.places),
-            }
-    packed = _pack(head, arrays)
-    key = blake2b(zlib.decompress(packed), digest_size=10).hexdigest()  # not of `packed`: zlib builds differ
-    return Bins(dict(columns), packed, key)
-
-
-def _unpack_bins(packed: bytes) -> Bins:
-    head, buffer = _unpack(packed)
-    columns: dict[str, tuple[Kind, ColumnBins]] = {}
-    at = 0
-    for name, facts in head.items():
-        if "edges" in facts:
-            edges = np.frombuffer(buffer, dtype="<f8", count=facts["edges"], offset=at).astype(np.float64)
-            at += edges.nbytes
-            columns[name] = (Kind(facts["kind"]), NumberBins(edges, facts["shift"]))
-        else:
-            places = {category: place for place, category in enumerate(facts["places"])}
-            columns[name] = (Kind(facts["kind"]), CategoryBins(places, facts["top"], facts["closed"]))
-    return _bins(columns)
-
-
-def _facts(column: ColumnProfile) -> dict[str, object]:
-    moments = None if column.moments is None else asdict(column.moments)
-    return {"count": column.count, "nulls": column.nulls, "moments": moments}
-
-
-def _pack(head: object, arrays: list[np.ndarray]) -> bytes:
-    """JSON, then the arrays, little-endian. Python writes floats so that they read back equal."""
-    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
-    raw = [np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes() for array in arrays]
-    return zlib.compress(len(text).to_bytes(4, "little") + text + b"".join(raw), level=6)
-
-
-def _unpack(packed: bytes) -> tuple[dict[str, Any], bytes]:
-    try:
-        data = zlib.decompress(packed)
-        size = int.from_bytes(data[:4], "little")
-        return json.loads(data[4 : 4 + size]), data[4 + size :]
-    except (zlib.error, ValueError) as error:
-        raise Refused(f"this profile is damaged ({error}); make it again from its rows") from error

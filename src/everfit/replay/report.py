@@ -40,7 +40,7 @@ def render(story: ReportStory) -> str:
     charts = charts_of(story)
     drift, unit = by_time(story.drift) if story.drift is not None else (None, "")
     means = {name: trailing_mean(values) for name, values in story.rivals.items()}
-    return _page().render(
+    return template("report.html.j2").render(
         story=story,
         charts={chart.id: chart for chart in charts},
         drawn=[{"id": chart.id, "data": chart.data, "layout": chart.layout} for chart in charts],
@@ -53,10 +53,11 @@ def render(story: ReportStory) -> str:
 
 
 @cache
-def _page() -> Template:
+def template(name: str) -> Template:
+    """A page of this folder, with the words and numbers that pages write; every text in it is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "signed": signed, "day": day, "moment": moment, "word": word}
-    return environment.from_string(files("everfit.replay").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    return environment.from_string(files("everfit.replay").joinpath(name).read_text(encoding="utf-8"))
 
 
 def number(value: float | None, places: int = 4) -> str:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from everfit.decide.decision import Decision, Reason, Wait
 from everfit.detect.signal import Reading, Signal
-from everfit.ledger import Judged, RenewBegan, WentLive
+from everfit.facts import Judged, RenewBegan, WentLive
 from everfit.observe.window import Span
 from everfit.replay.told import (
     CandidateLine,

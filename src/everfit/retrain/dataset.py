@@ -12,7 +12,9 @@ from hashlib import blake2b
 
 import polars as pl
 
+from everfit.observe.options import Kind
 from everfit.observe.window import Span
+from everfit.retrain.options import DEFAULT_TRAINER
 from everfit.retrain.recipe import Recipe
 
 
@@ -65,6 +67,15 @@ def feature_frame(rows: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     return rows.select(recipe.schema.names())
 
 
+def trained_on(recipe: Recipe, default: str = DEFAULT_TRAINER) -> tuple[str, ...]:
+    """The features that the trainer is given: all of them, save that ours takes neither prose nor vectors.
+
+    A function of the user's own gets them too: text as it is, vectors as lists of numbers.
+    """
+    unread = (Kind.TEXT, Kind.VECTOR) if recipe.trainer == default else ()
+    return tuple(column.name for column in recipe.schema.features if column.kind not in unread)
+
+
 def fingerprint(*frames: pl.DataFrame) -> str:
     """Name frames by their values, whatever the order of their rows (`_id` orders them).
 
@@ -87,6 +98,9 @@ def fingerprint(*frames: pl.DataFrame) -> str:
 def _bytes_of(values: pl.Series) -> Sequence[bytes]:
     """A column as bytes, however a library stores it: which are null, lengths of text, values."""
     null = values.is_null().to_numpy().tobytes()
+    if isinstance(values.dtype, pl.List):
+        lengths = values.list.len().cast(pl.Int64).fill_null(0)
+        return null, lengths.to_numpy().tobytes(), *_bytes_of(values.drop_nulls().explode(empty_as_null=False))
     if values.dtype == pl.String:
         text = values.fill_null("")
         return null, text.str.len_bytes().cast(pl.Int64).to_numpy().tobytes(), "".join(text).encode()

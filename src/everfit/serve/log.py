@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from everfit.clock import ticks
 from everfit.errors import Unavailable
 from everfit.ports import Batch, Journal, Table
+from everfit.serve.plain import Portion, logged
 
 MOST_ROWS = 100_000  # that may wait; at 30 columns about 25 MB
+GATHER = 0.025  # seconds that rows nobody waits for may gather: a commit costs as much as 20 requests
 AGAIN_AFTER = 0.5  # seconds between attempts while the journal is away
 GOODBYES = 10  # attempts at shutdown while the journal is away: five seconds
 
@@ -26,8 +29,9 @@ _say = logging.getLogger("everfit.serve.log")
 
 @dataclass(slots=True)
 class _Waiting:
-    batch: Batch
+    batch: Batch | Portion
     held: bool  # whoever brought it waits for the commit, and is told when it fails
+    since: float = field(default_factory=ticks)
     done: Future[int] = field(default_factory=Future)
 
 
@@ -41,6 +45,8 @@ class PredictionLog:
         self._rows = 0  # waiting, those being written included
         self._change = threading.Condition()
         self._closing = False
+        self._held = 0  # batches in the queue that somebody waits for
+        self._oldest: float | None = None  # since when the oldest row waits
         self._away = ""  # why the last commit failed
         self._thread = threading.Thread(target=self._work, name="everfit-log", daemon=True)
 
@@ -53,7 +59,13 @@ class PredictionLog:
         """Rows that are not safe yet."""
         return self._rows
 
-    def offer(self, batch: Batch, *, held: bool) -> Future[int] | None:
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest row came that is not safe yet; 0 when all are."""
+        oldest = self._oldest
+        return 0.0 if oldest is None else ticks() - oldest
+
+    def offer(self, batch: Batch | Portion, *, held: bool) -> Future[int] | None:
         """Bring a batch without waiting; the future of the journal's number, or None when the log is full.
 
         Raises:
@@ -62,7 +74,7 @@ class PredictionLog:
         with self._change:
             return self._offer(batch, held=held)
 
-    def put(self, batch: Batch, *, held: bool) -> Future[int]:
+    def put(self, batch: Batch | Portion, *, held: bool) -> Future[int]:
         """Bring a batch; wait while the log is full.
 
         Raises:
@@ -81,18 +93,22 @@ class PredictionLog:
         self._thread.join()
         return self._rows
 
-    def _offer(self, batch: Batch, *, held: bool) -> Future[int] | None:
+    def _offer(self, batch: Batch | Portion, *, held: bool) -> Future[int] | None:
         if self._closing:
             raise Unavailable("the server is ending; send the request again")
-        if self._rows and self._rows + batch.rows.height > self._most:
+        if self._rows and self._rows + _height(batch) > self._most:
             if self._away:
                 raise Unavailable(f"predictions cannot be logged: {self._away}")
             return None
-        self._rows += batch.rows.height
+        self._rows += _height(batch)
         waiting = _Waiting(batch, held)
         waiting.done.set_running_or_notify_cancel()  # a request that is given up must not cancel the commit
         self._queue.append(waiting)
-        self._change.notify_all()
+        self._held += held
+        if self._oldest is None:
+            self._oldest = waiting.since
+        if len(self._queue) == 1 or self._is_urgent():  # else the log gathers, and waking it up would be for nothing
+            self._change.notify_all()
         return waiting.done
 
     def _work(self) -> None:
@@ -114,9 +130,14 @@ class PredictionLog:
     def _take(self) -> list[_Waiting]:
         with self._change:
             self._change.wait_for(lambda: self._queue or self._closing)
+            self._change.wait_for(self._is_urgent, timeout=GATHER)
             taken = list(self._queue)
             self._queue.clear()
+            self._held = 0
             return taken
+
+    def _is_urgent(self) -> bool:
+        return self._closing or self._held > 0 or 2 * self._rows > self._most
 
     def _commit(self, taken: list[_Waiting]) -> str:
         try:
@@ -143,19 +164,30 @@ class PredictionLog:
 
     def _settle(self, finished: list[_Waiting]) -> None:
         with self._change:
-            self._rows -= sum(waiting.batch.rows.height for waiting in finished)
+            self._oldest = self._queue[0].since if self._queue else None
+            self._rows -= sum(_height(waiting.batch) for waiting in finished)
             self._change.notify_all()
 
 
-def merge(batches: list[Batch]) -> list[Batch]:
+def merge(batches: list[Batch | Portion]) -> list[Batch]:
     """Join batches of one table with the same columns, so that a commit writes few.
 
     >>> [b.rows.height for b in merge([Batch(Table.LABELS, pl.DataFrame({"a": [n]})) for n in (1, 2)])]
     [2]
     """
+    portions: dict[tuple[object, ...], list[Portion]] = {}
+    for each in batches:
+        if isinstance(each, Portion):
+            portions.setdefault(each.key, []).append(each)
+    whole = [each for each in batches if isinstance(each, Batch)]
+    whole += [Batch(Table.PREDICTIONS, logged(of_one)) for of_one in portions.values()]
     alike: dict[tuple[object, ...], list[pl.DataFrame]] = {}
-    for batch in batches:
+    for batch in whole:
         alike.setdefault((batch.table, *batch.rows.schema.items()), []).append(batch.rows)
     return [
         Batch(Table(str(key[0])), pl.concat(frames) if len(frames) > 1 else frames[0]) for key, frames in alike.items()
     ]
+
+
+def _height(batch: Batch | Portion) -> int:
+    return batch.height if isinstance(batch, Portion) else batch.rows.height

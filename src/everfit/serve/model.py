@@ -6,7 +6,7 @@ model that could not score one row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,14 @@ PLAIN: dict[Kind, Any] = {
     Kind.CATEGORY: "",
     Kind.FLAG: False,
     Kind.MOMENT: "1970-01-01T00:00:00Z",
+    Kind.TEXT: "",
+    Kind.VECTOR: [0.0],
 }
+
+
+# A predictor may offer `quick`: scores from plain values. Numbers and then flags (rows, many), a list a category,
+# moments as microseconds (rows, many), each in the order of the schema; NaN and None are missing.
+Quick = Callable[[np.ndarray, Sequence[Sequence[str | None]], np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,20 @@ class Loaded:
     candidate: str
     signature: Signature
     predictor: Predictor
+    quick: Quick | None = None
+
+    def score_plain(
+        self, numbers: np.ndarray, texts: Sequence[Sequence[str | None]], moments: np.ndarray
+    ) -> np.ndarray:
+        """As `score`, of plain values; only where `quick` is there.
+
+        Raises:
+            ModelUnusable: the model failed or answered nonsense.
+        """
+        quick = self.quick
+        if quick is None:
+            raise ModelUnusable(f"model {self.candidate} takes frames only")
+        return self._checked(lambda: quick(numbers, texts, moments), len(numbers))
 
     def score(self, rows: pl.DataFrame) -> np.ndarray:
         """Scores of rows that fit the schema, shape (rows, `signature.width()`), all finite.
@@ -57,15 +78,18 @@ class Loaded:
         Raises:
             ModelUnusable: the model failed or answered nonsense.
         """
+        return self._checked(lambda: self.predictor.score(rows), rows.height)
+
+    def _checked(self, ask: Callable[[], np.ndarray], rows: int) -> np.ndarray:
         try:
-            scores = np.asarray(self.predictor.score(rows), dtype=float)
+            scores = np.asarray(ask(), dtype=float)
         except ModelUnusable:
             raise
         except Exception as error:  # the border to the user's model, which may raise anything
             raise ModelUnusable(f"model {self.candidate} cannot score: {type(error).__name__}") from error
-        if scores.shape != (rows.height, self.signature.width()):
+        if scores.shape != (rows, self.signature.width()):
             raise ModelUnusable(
-                f"model {self.candidate} gave scores of shape {scores.shape} for {rows.height} rows "
+                f"model {self.candidate} gave scores of shape {scores.shape} for {rows} rows "
                 f"and {self.signature.width()} outputs; retrain it"
             )
         if not np.isfinite(scores).all():
@@ -86,7 +110,7 @@ def load_published(folder: Path, loader: Callable[[Path], Predictor]) -> Loaded:
         raise
     except Exception as error:  # the border to pickles of every kind
         raise ModelUnusable(f"{folder} cannot be loaded: {type(error).__name__}: {error}") from error
-    loaded = Loaded(folder.name, signature, predictor)
+    loaded = Loaded(folder.name, signature, predictor, getattr(predictor, "quick", None))
     _warm(loaded)
     return loaded
 

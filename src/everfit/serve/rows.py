@@ -112,6 +112,17 @@ def from_columns(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
     return pl.DataFrame([column(name, values) for name, values in columns.items()])
 
 
+def flat(values: list[Any]) -> list[Any]:
+    """Values of a column that came as rows of one value each.
+
+    >>> flat([[1], [2]]), flat([1, [2]])
+    ([1, 2], [1, [2]])
+    """
+    if values and all(isinstance(value, list) and len(value) == 1 for value in values):
+        return [value[0] for value in values]
+    return values
+
+
 def from_arrow(body: bytes) -> pl.DataFrame:
     """Rows from an Arrow IPC stream.
 
@@ -160,9 +171,12 @@ def _once(names: Iterable[Any]) -> None:
 
 def _read_lax_json(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        told = json.loads(body)
+        if b"\\u" in body:  # half a character, which no UTF-8 can hold; orjson does not let it pass either
+            json.dumps(told, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refused("the body is not JSON") from None
+    return told
 
 
 def _scores(values: Sequence[Any]) -> pl.Series:

@@ -24,6 +24,17 @@ class LogMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a server takes on. Beyond it answers 503 and says when to come again."""
+
+    body: int = 64 * 2**20  # bytes of one request, after it was unpacked
+    waiting: int = 2048  # requests that wait for the model
+    waiting_bytes: int = 256 * 2**20  # and the bytes of their bodies
+    patience: float = 10.0  # seconds that a request may wait; later its client is gone
+    batch_rows: int = 4096  # rows that are scored at once; a larger request goes alone
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """One model's server."""
 
@@ -37,6 +48,7 @@ class Serving:
     clock_file: Path  # what the control process says of its time and of the rows that it has settled
     log: LogMode = LogMode.ASYNC
     replay: bool = False  # the events' clock rules: no event can be in the future
+    limits: Limits = Limits()
 
     @property
     def home(self) -> Path:

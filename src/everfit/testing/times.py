@@ -132,6 +132,10 @@ class MemoryLedger:
         waking = [(wake, run) for (name, run), (wake, ended) in self._runs.items() if name == model and not ended]
         return {run: wake for wake, run in sorted(waking)}
 
+    def models(self) -> list[str]:
+        """Every model that the ledger knows, by name."""
+        return sorted(model for model, entries in self._entries.items() if entries)
+
 
 class MemoryNotes:
     """`ports.Notes` in memory.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -167,10 +168,12 @@ def test_a_person_is_asked_once_and_their_word_counts() -> None:
     assert isinstance(decided(no, DECAY, limits=limits), Wait)
 
 
-def test_the_default_triggers_see_a_loss_over_five_windows() -> None:
-    past = history(*(window(i, 0.70) for i in range(5)))
-    assert isinstance(decided(past, *default_triggers("roc_auc")), Retrain)
-    assert default_triggers("mae") == ()
+def test_the_default_trigger_is_a_calibrated_alarm_for_every_metric() -> None:
+    alarm = Alarm(Signal("performance.roc_auc", "*", 0.66, 800), 0.7, "performance", "roc_auc fell for certain")
+    fell = replace(window(4, 0.66), mature_alarms=(alarm,))
+    (reason,) = decided(history(*(window(i, 0.74) for i in range(4)), fell), *default_triggers()).because
+    assert (reason.trigger, reason.said) == ("decay", "roc_auc fell for certain")
+    assert isinstance(decided(history(window(0, 0.60)), *default_triggers()), Wait)
 
 
 def test_a_missed_schedule_counts_once() -> None:

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from everfit.detect.battery import Arrivals, raise_alarms, read_drift, read_quality
-from everfit.detect.options import FalseAlarms, Watching
+from everfit.detect.battery import Arrivals, drift_alarms, quality_alarms, read_drift, read_quality
+from everfit.detect.options import Watching
 from everfit.detect.signal import Alarm, NotEnough, Reading, Signal
 from everfit.errors import UsageError
 from everfit.observe.options import Kind
@@ -38,13 +38,21 @@ BINS = learn_bins(REFERENCE, SCHEMA)
 THEN = portray(REFERENCE, BINS)
 
 
+def alarms_in(readings: tuple[Reading, ...]) -> tuple[Alarm, ...]:
+    """Alarms at one false one in a year of days."""
+    return (
+        *drift_alarms(readings, alpha=1 / 365, effect=OPTIONS.effect),
+        *quality_alarms(readings, OPTIONS.quality, 1 / 365),
+    )
+
+
 def alarms_of(frame: pl.DataFrame, arrivals: Arrivals | None = None) -> tuple[Alarm, ...]:
     now = portray(frame, BINS)
     readings: tuple[Reading, ...] = (
         *read_drift(now, THEN, OPTIONS),
         *read_quality(now, THEN, arrivals or Arrivals(), OPTIONS),
     )
-    return raise_alarms(readings, OPTIONS, window=DAY)
+    return alarms_in(readings)
 
 
 NOW = rows(1000, seed=1)
@@ -110,7 +118,7 @@ def test_alarms(frame: pl.DataFrame, expected: list[tuple[str, str]]) -> None:
             ["column carrier is missing"],
             id="intake says that a column is missing",
         ),
-        pytest.param(Arrivals(duplicates=900, late=900), [], id="duplicates and late rows have no line"),
+        pytest.param(Arrivals(late=900), [], id="late rows have no line"),
     ],
 )
 def test_alarms_of_intake(arrivals: Arrivals, said: list[str]) -> None:
@@ -164,11 +172,10 @@ def test_a_small_reference_is_not_enough_either() -> None:
 
 
 def test_quality_without_a_reference_reads_intake_only() -> None:
-    readings = read_quality(portray(NOW, BINS), None, Arrivals(refused=3, duplicates=2, late=1), OPTIONS)
+    readings = read_quality(portray(NOW, BINS), None, Arrivals(refused=3, late=1), OPTIONS)
     assert [(r.name, round(r.value, 4)) for r in readings if isinstance(r, Signal)] == [
         ("quality.rows", 1000),
         ("quality.refused", 0.003),
-        ("quality.duplicates", 0.002),
         ("quality.late", 0.001),
     ]
 
@@ -178,32 +185,13 @@ def test_profiles_on_different_bins_are_not_compared() -> None:
         read_drift(portray(NOW, learn_bins(NOW, SCHEMA)), THEN, OPTIONS)
 
 
-@pytest.mark.parametrize(
-    ("allowed", "window", "alarms"),
-    [
-        pytest.param(FalseAlarms(), DAY, 1, id="one a year, daily: p 0.002 is below 1/365"),
-        pytest.param(FalseAlarms(), timedelta(hours=1), 0, id="one a year, hourly: p 0.002 is above 1/8760"),
-        pytest.param(FalseAlarms(at_most=24), timedelta(hours=1), 1, id="24 a year, hourly is one a year, daily"),
-        pytest.param(FalseAlarms(), None, 1, id="a window of rows counts as a day"),
-    ],
-)
-def test_the_rate_follows_the_window(allowed: FalseAlarms, window: timedelta | None, alarms: int) -> None:
-    signal = Signal("drift.psi", "price", 0.3, 1000, effect=0.3, p_value=0.002)
-    assert len(raise_alarms([signal], Watching(false_alarms=allowed), window=window)) == alarms
-
-
-def test_one_window_is_never_tested_loosely() -> None:
-    signal = Signal("drift.psi", "price", 0.3, 1000, effect=0.3, p_value=0.06)
-    assert raise_alarms([signal], Watching(false_alarms=FalseAlarms(at_most=9999)), window=DAY) == ()
-
-
 def test_a_constant_that_changes_its_value_is_seen() -> None:
     schema = Schema((Column("x", Kind.NUMBER),), ())
     frame = pl.DataFrame({"x": [5.0] * 1000})
     bins = learn_bins(frame, schema)
 
     def read(now: Profile) -> tuple[Alarm, ...]:
-        return raise_alarms(read_drift(now, portray(frame, bins), OPTIONS), OPTIONS, window=DAY)
+        return alarms_in(read_drift(now, portray(frame, bins), OPTIONS))
 
     assert read(portray(frame, bins)) == ()
     assert len(read(portray(frame + 1, bins))) == 1

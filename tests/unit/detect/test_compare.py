@@ -10,6 +10,7 @@ import pytest
 
 from everfit.detect.compare import compare
 from everfit.detect.options import Watching
+from everfit.observe.options import Kind
 
 CHANCE = np.random.default_rng(0)
 THEN = pl.DataFrame(
@@ -20,8 +21,9 @@ THEN = pl.DataFrame(
         "cargo": CHANCE.random(5000) < 0.4,
     }
 )
-NOW = THEN.sample(1000, seed=1)
+NOW = THEN.sample(1200, seed=1)
 
+# Too short for five windows of the current's size: only sampling noise is counted.
 CASES = [
     pytest.param(NOW, "none", [], id="rows of the same kind"),
     pytest.param(NOW.with_columns(pl.col("price") + 10), "drift", ["price"], id="a shifted column"),
@@ -64,8 +66,61 @@ def test_comparison(now: pl.DataFrame, verdict: str, alarmed: list[str]) -> None
         "effect",
         "alarm",
         "nulls",
+        "distinct",
+        "smallest_shift",
+        "unit",
+        "verdict",
+        "said",
     }
+    assert all(column["said"] for column in found["columns"]), "every column is told in words"
+    assert found["windows"] == 0
     assert "sampling noise" in found["said"][-1]
+
+
+def test_a_long_reference_tells_how_its_windows_differ() -> None:
+    """Every window of the reference has a day effect of half a deviation: one more such window is no drift."""
+    chance = np.random.default_rng(3)
+    effects = np.repeat(chance.normal(0, 0.5, 31), 500)
+    days = pl.DataFrame({"x": chance.normal(effects, 1.0), "calm": chance.normal(size=len(effects))})
+    reference, day = days[: 30 * 500], days[30 * 500 :].with_columns(x=chance.normal(0.8, 1.0, 500))
+    found = compare(reference, day)
+    assert found.windows == 30
+    assert "30 windows of 500 rows" in found.said[-1]
+    assert found.verdict == "none"
+    assert compare(reference[:2000], day).verdict == "drift", "without its windows the reference knows only rows"
+    moved = compare(reference, day.with_columns(pl.col("x", "calm") + 0.6))
+    assert [column.name for column in moved.columns if column.alarm] == ["calm"]
+    calm = moved.columns[1]
+    assert calm.unit == "sd"
+    assert calm.smallest_shift is not None
+    assert 0.1 < calm.smallest_shift < 0.6
+
+
+def test_whether_text_is_prose_is_for_the_reference_to_say() -> None:
+    prose = pl.DataFrame(
+        {"note": [f"Dear Sir or Madam, this is my letter number {i}, and it is long" for i in range(900)]}
+    )
+    names = pl.DataFrame({"note": [f"note {i % 9}" for i in range(900)]})
+    found = compare(prose, names)
+    assert [(c.kind, c.verdict) for c in found.columns] == [(Kind.TEXT, "broken")], "far from any length before"
+    assert compare(prose, prose.sample(500, seed=1)).verdict == "none"
+
+
+def test_vectors_of_another_dimension_are_broken() -> None:
+    chance = np.random.default_rng(0)
+    vectors = pl.DataFrame({"face": pl.Series(chance.normal(size=(1000, 4)).tolist())})
+    shorter = vectors.with_columns(pl.col("face").list.head(3))
+    assert compare(vectors, vectors.sample(500, seed=1)).verdict == "none"
+    found = compare(vectors, shorter)
+    assert [column.verdict for column in found.columns] == ["broken"]
+    assert found.columns[0].nulls == {"reference": 0.0, "current": 1.0}
+
+
+def test_the_picture_has_all_shares_of_both_sides() -> None:
+    for column in compare(THEN, NOW.with_columns(carrier=pl.lit("ZZ"))).columns:
+        assert sum(bar.reference for bar in column.bars) == pytest.approx(1)
+        assert sum(bar.current for bar in column.bars) == pytest.approx(1)
+    assert column.bars
 
 
 def test_what_each_column_says() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from everfit.flows.steps import keep_scores, kept_scores
+from everfit.flows.answers import keep_scores, kept_scores
 from everfit.retrain.candidate import ModelFile
 
 FILE = ModelFile("made", "skops", 1)

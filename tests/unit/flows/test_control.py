@@ -13,10 +13,11 @@ import pytest
 
 from everfit.clock import BEGINNING, EventClock, LedClock
 from everfit.decide.decision import FixData, Retrain
+from everfit.facts import Paused, Resumed, RetrainAsked, WindowClosed, WindowMatured
 from everfit.flows.control import Control
+from everfit.flows.hand import Hand
 from everfit.flows.measure import Measure
 from everfit.flows.watch import Watch
-from everfit.ledger import Paused, Resumed, RetrainAsked, WindowClosed, WindowMatured
 from everfit.observe.intake import Rules, take_history
 from everfit.ports import Batch, Ports, Table, Write
 from everfit.standing import PEOPLE
@@ -58,7 +59,7 @@ class Replay:
             lambda: None if ports.clock.now() == BEGINNING else ports.clock.now(),
             lambda moment: ports.notes.mark("now:m", moment.isoformat()),
         )
-        measure = Measure(world.spec, ports.lake, ports.notes, world.steps().shadow)
+        measure = Measure(world.spec, ports.lake, Hand(ports.notes), world.steps().shadow)
         watch = Watch(world.spec, replace(world.desk, now=led.now), measure, world.follower())
         return Control(
             watch, ports.journal, ports.lake, ports.notes, RULES, self.folder / "clock.json", source="memory",

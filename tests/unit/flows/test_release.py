@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from everfit.errors import Conflict
-from everfit.ledger import Answered, ApprovalAsked, ReleaseEnded, ReleasePlanned, StepFailed, WentLive
+from everfit.facts import Answered, ApprovalAsked, ReleaseEnded, ReleasePlanned, StepFailed, WentLive
 from everfit.lifecycle import State
 from everfit.ports import Write
 from everfit.testing import FrozenClock, MemoryGateway, in_memory

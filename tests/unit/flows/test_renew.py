@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from everfit.errors import ModelUnusable, TrainingFailed
+from everfit.facts import CandidateTrained, DataChecked, Judged, RecipeChosen, RenewEnded, StepFailed
 from everfit.judge.verdict import Better, NotBetter, Unproven
-from everfit.ledger import CandidateTrained, DataChecked, Judged, RecipeChosen, RenewEnded, StepFailed
 from everfit.lifecycle import State
 from everfit.ports import Ports
 from everfit.testing import FrozenClock, MemoryGateway, MemoryModels, MemoryRegistry, MemoryTrainer, in_memory

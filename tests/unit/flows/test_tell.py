@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from everfit.decide.decision import FixData, Reason
+from everfit.facts import Decided, Told
 from everfit.flows.tell import QUIET, Tell
-from everfit.ledger import Decided, Told
 from everfit.ports import Severity, Write
 from everfit.standing import WATCH
 from everfit.testing import FrozenClock, MemoryNotes, MemoryTrainer, SilentTeller, in_memory

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from everfit.errors import DiskFull, Unavailable
+from everfit.facts import CandidateRegistered, ReleaseEnded, RenewEnded, StepFailed
 from everfit.flows.durable import Worker, held
 from everfit.flows.work import LONGEST_REST, given_up
-from everfit.ledger import CandidateRegistered, Entry, ReleaseEnded, RenewEnded, StepFailed, verify
+from everfit.ledger import Entry, verify
 from everfit.ports import Write
 from everfit.testing import (
     FrozenClock,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +27,13 @@ NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
         pytest.param([True, None], Kind.FLAG, id="true and false are flags"),
         pytest.param([date(2013, 1, 1)], Kind.MOMENT, id="dates are moments"),
         pytest.param([NOON], Kind.MOMENT, id="times are moments"),
+        pytest.param([NOON.time()], Kind.NUMBER, id="a time of day is a number of seconds"),
+        pytest.param([NOON - NOON], Kind.NUMBER, id="a duration is a number of seconds"),
+        pytest.param([[1.0, 2.0]], Kind.VECTOR, id="lists of numbers are vectors"),
+        pytest.param([f"{'long prose ' * 9}{i}" for i in range(3)], Kind.TEXT, id="long distinct text is prose"),
+        pytest.param(
+            ["a long name that comes often " * 9] * 9, Kind.CATEGORY, id="long text that repeats is a category"
+        ),
     ],
 )
 def test_kinds_are_learned(values: list[Any], kind: Kind) -> None:
@@ -38,7 +45,7 @@ def test_kinds_are_learned(values: list[Any], kind: Kind) -> None:
     ("rows", "options", "said"),
     [
         pytest.param({"_x": [1]}, {}, "'_x'.*rename", id="a name of ours"),
-        pytest.param({"x": [[1]]}, {}, "'x' holds List", id="lists"),
+        pytest.param({"x": [["a"]]}, {}, "'x' holds List", id="lists of text"),
         pytest.param({"x": [{"a": 1}]}, {}, "'x' holds Struct", id="records"),
         pytest.param({"x": [b"a"]}, {}, "'x' holds Binary", id="bytes"),
         pytest.param({"id": [1]}, {}, "no column is left", id="nothing but ids"),
@@ -82,6 +89,12 @@ def test_the_user_chooses_columns_and_kinds() -> None:
         pytest.param(Kind.MOMENT, ["2013-01-01 12:00", "soon"], [NOON], "not a time", id="words are no times"),
         pytest.param(Kind.MOMENT, [None, 1357041600], [None], "not a time", id="numbers are no times"),
         pytest.param(Kind.MOMENT, [datetime(2013, 1, 1, 12)] * 2, [NOON, NOON], None, id="no zone means UTC"),
+        pytest.param(Kind.NUMBER, [timedelta(seconds=90)], [90.0], None, id="a duration is seconds"),
+        pytest.param(Kind.NUMBER, [time(1)], [3600.0], None, id="a time of day is seconds"),
+        pytest.param(Kind.TEXT, ["so long", None], ["so long", None], None, id="prose is text"),
+        pytest.param(Kind.VECTOR, [[1, 2], None], [[1.0, 2.0], None], None, id="lists of numbers are vectors"),
+        pytest.param(Kind.VECTOR, [None, ["a"]], [None], "not a list of numbers", id="lists of text are not"),
+        pytest.param(Kind.VECTOR, [None, "a"], [None], "not a list of numbers", id="text is no vector"),
     ],
 )
 def test_rows_are_made_to_fit(kind: Kind, came: list[Any], kept: list[Any], reason: str | None) -> None:

@@ -13,8 +13,9 @@ import pytest
 from everfit.errors import Refused, UsageError
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
-from everfit.profile import column as columns
-from everfit.profile.column import CategoryBins, learn_column, portray_column
+from everfit.profile import learning as columns
+from everfit.profile.column import CategoryBins, portray_column
+from everfit.profile.learning import learn_column
 from everfit.profile.table import Profile, learn_bins, merge, merge_all, portray
 
 SCHEMA = Schema(
@@ -187,3 +188,17 @@ def test_bytes_are_the_portrait() -> None:
 def test_bytes_that_are_no_portrait_are_refused(spoil: Callable[[bytes], bytes]) -> None:
     with pytest.raises(Refused):
         Profile.from_bytes(spoil(portray(FRAME, BINS).to_bytes()))
+
+
+def test_the_predicted_class_is_portrayed_where_it_is_asked_for() -> None:
+    frame = FRAME[:3].with_columns(_prediction=pl.Series(["a", "b", "a"]))
+    classes = Schema(SCHEMA.features, ("a", "b", "c"))
+    asked = learn_bins(frame, classes, predictions=True)
+    assert portray(frame, asked).columns["_prediction"].counts.tolist() == [2, 1, 0, 0]
+    assert "_prediction" not in learn_bins(frame, classes).columns
+    assert "_prediction" not in learn_bins(frame, SCHEMA, predictions=True).columns, "regression predicts no class"
+
+
+def test_an_older_profile_is_refused_with_the_remedy() -> None:
+    with pytest.raises(Refused, match="make it again"):
+        Profile.from_bytes(b"everfit profile 1\n" + b"\0" * 40)

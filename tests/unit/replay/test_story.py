@@ -9,7 +9,7 @@ import pytest
 
 from everfit.decide.decision import Reason, Retrain, Wait
 from everfit.detect.signal import Alarm, Signal
-from everfit.ledger import Decided, Fact, WindowClosed, WindowMatured
+from everfit.facts import Decided, Fact, WindowClosed, WindowMatured
 from everfit.replay.report import render
 from everfit.replay.story import story_from
 from everfit.retrain.recipe import LakeVersion

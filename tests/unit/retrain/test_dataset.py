@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -10,7 +11,8 @@ import pytest
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
 from everfit.observe.window import Span
-from everfit.retrain.dataset import cut, feature_frame, fingerprint, training_frame
+from everfit.retrain.dataset import cut, feature_frame, fingerprint, trained_on, training_frame
+from everfit.retrain.options import DEFAULT_TRAINER
 from everfit.retrain.recipe import LakeVersion, Recipe
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -89,3 +91,17 @@ def test_a_trainer_sees_features_and_the_target_by_its_name() -> None:
 def test_no_rows_give_empty_frames() -> None:
     train, holdout, dataset = cut(joined().clear(), recipe())
     assert (train.height, holdout.height, dataset.censored) == (0, 0, 0)
+
+
+def test_our_trainer_is_given_neither_prose_nor_vectors() -> None:
+    columns = [Column(kind.value, kind) for kind in Kind]
+    wide = replace(recipe(), schema=Schema(tuple(columns), ("0", "1")))
+    assert trained_on(wide) == tuple(column.name for column in columns), "a function of the user's own gets them all"
+    assert trained_on(replace(wide, trainer=DEFAULT_TRAINER)) == ("number", "category", "flag", "moment")
+
+
+def test_rows_with_vectors_have_a_fingerprint() -> None:
+    rows = pl.DataFrame({"_id": ["a", "b", "c"], "face": [[1.0, 2.0], [3.0], None]})
+    assert fingerprint(rows) == fingerprint(rows.reverse())
+    for other in ([[1.0], [2.0, 3.0], None], [[1.0, 2.0], [3.0], []], [[1.0, 2.0], [4.0], None]):
+        assert fingerprint(rows) != fingerprint(rows.with_columns(face=pl.Series(other, dtype=pl.List(pl.Float64))))

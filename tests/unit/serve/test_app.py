@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import orjson
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from everfit.observe.intake import FAILED
 from everfit.ports import Table
-from everfit.serve.app import MOST_BYTES
+from everfit.serve.binary import pack
 from everfit.serve.rows import ARROW
-from everfit.serve.serving import LogMode
+from everfit.serve.serving import Limits, LogMode
 from tests.unit.serve.fakes import MODEL, NOW, ROW, RULES, ListJournal, client_of, release, serving, until
 from tests.unit.serve.test_rows import arrow
 
+MOST_BYTES = Limits().body
 V2 = f"/v2/models/{MODEL}"
 TENSORS: list[dict[str, Any]] = [
     {"name": "distance", "shape": [2], "datatype": "FP64", "data": [3.0, -3.0]},
@@ -176,6 +185,8 @@ def test_a_model_that_fails_is_our_fault_and_quotes_nothing(tmp_path: Path, jour
         answer = ask(client, {**ROW, "carrier": "secret"})
         assert answer.status_code == 500
         assert "secret" not in answer.text
+        until(lambda: journal.commits == 1)
+        assert journal.rows(Table.REFUSED)["_reason"].to_list() == [FAILED]  # a version that fails is seen to fail
         assert ask(client, ROW).status_code == 200
 
 
@@ -265,6 +276,148 @@ def test_the_clock_is_what_the_control_process_says(tmp_path: Path, client: Test
     assert client.get("/v1/clock").json() == {"now": None, "settled": 0}
     (tmp_path / "clock.json").write_text('{"now": "2013-02-01T00:00:00+00:00", "settled": 12}')
     assert client.get("/v1/clock").json()["settled"] == 12
+
+
+# ---- the wire -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate"])
+def test_packed_bodies_are_taken_and_large_answers_packed(client: TestClient, packing: str) -> None:
+    squeeze = zlib.compressobj(wbits=31 if packing == "gzip" else 15)
+    many = orjson.dumps({"dataframe_records": [ROW] * 200})
+    body = squeeze.compress(many) + squeeze.flush()
+    heads = {"content-type": "application/json", "content-encoding": packing, "accept-encoding": packing}
+    answer = client.post("/invocations", content=body, headers=heads)
+    assert answer.headers["content-encoding"] == packing
+    assert answer.json()["predictions"] == [True] * 200
+    small = client.post("/invocations", json={"dataframe_records": [ROW]}, headers={"accept-encoding": packing})
+    assert "content-encoding" not in small.headers
+    assert client.post("/v1/labels", content=body, headers=heads).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(b"nonsense", 400, id="not packed at all"),
+        pytest.param(zlib.compress(b"{}")[:-3], 400, id="cut off"),
+        pytest.param(zlib.compress(b" " * (MOST_BYTES + 1)), 413, id="small, and unpacks to too much"),
+    ],
+)
+def test_bodies_that_do_not_unpack(client: TestClient, body: bytes, status: int) -> None:
+    answer = client.post("/invocations", content=body, headers={"content-encoding": "deflate"})
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+
+
+def test_tensors_go_both_ways_as_bytes(client: TestClient) -> None:
+    packed = [pack("FP64", [3.0, -3.0]), pack("BYTES", ["UA", "AA"]), pack("BOOL", [False, True])]
+    inputs = [
+        {
+            "name": told["name"],
+            "datatype": told["datatype"],
+            "shape": [2, 1],
+            "parameters": {"binary_data_size": len(data)},
+        }
+        for told, data in zip(TENSORS, packed, strict=True)
+    ]
+    head = orjson.dumps({"inputs": inputs, "id": "r1", "parameters": {"binary_data_output": True}})
+    heads = {"Inference-Header-Content-Length": str(len(head)), "content-type": "application/octet-stream"}
+    answer = client.post(f"{V2}/versions/7/infer", content=head + b"".join(packed), headers=heads)
+    length = int(answer.headers["inference-header-content-length"])
+    told, rest = orjson.loads(answer.content[:length]), answer.content[length:]
+    sizes = [output["parameters"]["binary_data_size"] for output in told["outputs"]]
+    assert (told["id"], sizes, len(rest)) == ("r1", [2, 16], 18)
+    assert rest[:2] == b"\x01\x00"
+    assert np.frombuffer(rest[2:]).tolist() == pytest.approx([0.9526, 0.0474], abs=1e-4)
+
+
+def test_other_addresses_of_the_same_model(client: TestClient) -> None:
+    body = {"dataframe_records": [ROW]}
+    assert client.post(f"/endpoints/{MODEL}/invocations", json=body).json()["predictions"] == [True]
+    assert client.post("/endpoints/other/invocations", json=body).status_code == 404
+    assert client.get("/v2/models").json() == {"models": [MODEL]}
+    (entry,) = client.post("/v2/repository/index").json()
+    assert (entry["name"], entry["version"], entry["state"]) == (MODEL, "7", "READY")
+
+
+def test_the_openapi_document_names_every_route_and_no_other(client: TestClient) -> None:
+    told = client.get("/openapi.json").json()
+    app = client.app
+    assert isinstance(app, Starlette)
+    routes = {
+        (verb.lower(), route.path)
+        for route in app.routes
+        if isinstance(route, Route)
+        for verb in (route.methods or set()) - {"HEAD"}
+    }
+    assert routes == {(verb, path) for path, verbs in told["paths"].items() for verb in verbs.keys() - {"parameters"}}
+    assert told["components"]["schemas"]["Row"]["required"] == list(ROW)
+
+
+DEEP = b'{"dataframe_records": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+JSON_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(["secret", "UA", "2013-01-01"])),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from([*ROW, "flight"]), inner)),
+    max_leaves=8,
+)
+ROWS = st.lists(st.fixed_dictionaries(dict.fromkeys(ROW, JSON_VALUES)), max_size=3)
+BODIES = st.one_of(
+    st.dictionaries(
+        st.sampled_from(["dataframe_split", "dataframe_records", "instances", "inputs", "params"]),
+        st.one_of(ROWS, JSON_VALUES),
+    ),
+    st.fixed_dictionaries(
+        {
+            "dataframe_split": st.fixed_dictionaries(
+                {
+                    "columns": st.one_of(st.just(list(ROW)), JSON_VALUES),
+                    "data": st.lists(st.lists(JSON_VALUES, max_size=4)),
+                }
+            )
+        }
+    ),
+)
+TENSOR_BODIES = st.fixed_dictionaries(
+    {
+        "inputs": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "name": st.sampled_from([*ROW, "x"]),
+                    "shape": st.one_of(st.lists(st.integers(-1, 3), max_size=3), JSON_VALUES),
+                    "datatype": st.sampled_from(["FP64", "BYTES", "BOOL", "INT8", "FP8", 3]),
+                    "data": JSON_VALUES,
+                },
+                optional={"parameters": JSON_VALUES},
+            ),
+            max_size=4,
+        )
+    },
+    optional={"id": JSON_VALUES, "outputs": JSON_VALUES, "parameters": JSON_VALUES},
+)
+
+
+def test_no_body_makes_the_server_fail_or_comes_back_in_an_error(client: TestClient) -> None:
+    """Whatever is sent, the answer is 200 or the client's fault; an error never quotes a value."""
+
+    @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+    @given(st.one_of(st.tuples(st.just("/invocations"), BODIES), st.tuples(st.just(f"{V2}/infer"), TENSOR_BODIES)))
+    def asked(told: tuple[str, Any]) -> None:
+        path, body = told
+        answer = client.post(path, content=json.dumps(body).encode())
+        assert answer.status_code in {200, 400}, answer.text
+        if answer.status_code == 400:
+            assert list(answer.json()) == ["error"]
+            assert "secret" not in answer.text
+
+    asked()
+
+
+@pytest.mark.parametrize("path", ["/invocations", f"{V2}/infer", "/v1/labels", "/v1/predictions"])
+@pytest.mark.parametrize("body", [DEEP, DEEP.replace(b"[", b'{"a":').replace(b"]", b"}"), DEEP + b"NaN", b"\xff", b""])
+def test_bodies_that_are_too_deep_or_no_json(client: TestClient, path: str, body: bytes) -> None:
+    answer = client.post(path, content=body)
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
 
 
 # ---- intake -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Bodies of both protocols, good and bad."""
+"""Bodies of both protocols, good and bad: as frames and as plain values."""
 
 from __future__ import annotations
 
@@ -12,17 +12,8 @@ from everfit.errors import Refused
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
 from everfit.serve.model import Signature
-from everfit.serve.protocol import (
-    Answered,
-    Asked,
-    answer_mlflow,
-    answer_v2,
-    ask_mlflow,
-    ask_v2,
-    metadata_v2,
-    natural_classes,
-    positive_of,
-)
+from everfit.serve.protocol import Answered, MlflowAsk, face_of, natural_classes, positive_of
+from everfit.serve.v2 import V2Ask, metadata_v2
 
 FEATURES = Schema((Column("a", Kind.NUMBER), Column("b", Kind.CATEGORY)), ("0", "1"))
 BINARY = Signature("binary", FEATURES, ("0", "1"), "1", {})
@@ -44,7 +35,7 @@ A = [{"a": 1, "b": "u"}, {"a": 2, "b": "v"}]
     ],
 )
 def test_every_form_of_mlflow_gives_the_same_rows(body: dict[str, Any]) -> None:
-    assert ask_mlflow(json.dumps(body).encode(), "application/json", ["a", "b"]).rows.to_dicts() == A
+    assert MlflowAsk(json.dumps(body).encode(), "application/json").asked(["a", "b"]).rows.to_dicts() == A
 
 
 @pytest.mark.parametrize(
@@ -59,15 +50,20 @@ def test_every_form_of_mlflow_gives_the_same_rows(body: dict[str, Any]) -> None:
         pytest.param({"inputs": {"a": [1, 2], "b": ["u"]}}, "'a' has 2, 'b' has 1", id="columns of other lengths"),
         pytest.param({"instances": [[1]]}, "row 0 has 1 values for 2", id="too few values"),
         pytest.param({"instances": [1, 2]}, "list of objects", id="plain values"),
+        pytest.param({"inputs": [[1, 2]], "params": 3}, "params must be", id="parameters that are none"),
     ],
 )
 def test_bodies_of_mlflow_that_are_refused(body: object, said: str) -> None:
     with pytest.raises(Refused, match=said):
-        ask_mlflow(json.dumps(body).encode(), "application/json", ["a", "b"])
+        MlflowAsk(json.dumps(body).encode(), "application/json").asked(["a", "b"])
 
 
 def tensor(**changes: Any) -> dict[str, Any]:
     return {"name": "a", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]} | changes
+
+
+def v2(body: object) -> V2Ask:
+    return V2Ask(json.dumps(body).encode(), None, "flights")
 
 
 def test_a_request_of_v2_is_read_with_all_that_it_brings() -> None:
@@ -78,9 +74,9 @@ def test_a_request_of_v2_is_read_with_all_that_it_brings() -> None:
         "inputs": [tensor(), names],
         "outputs": [{"name": "score"}],
     }
-    asked = ask_v2(json.dumps(body).encode())
+    asked = (ask := v2(body)).asked(["a", "b"])
     assert asked.rows.to_dicts() == [{"a": 1.0, "b": "u"}, {"a": 2.0, "b": "v"}]
-    assert (asked.request, asked.ids, asked.outputs) == ("r7", ["i", "j"], ("score",))
+    assert (ask.request, asked.ids, [each.name for each in ask.wanted]) == ("r7", ["i", "j"], ["score"])
 
 
 @pytest.mark.parametrize(
@@ -88,7 +84,17 @@ def test_a_request_of_v2_is_read_with_all_that_it_brings() -> None:
     [
         pytest.param({}, "inputs must be", id="no inputs"),
         pytest.param({"inputs": [3]}, r"inputs\[0\]", id="a tensor that is none"),
-        pytest.param({"inputs": [tensor(shape=[2, 2])]}, "'a': shape", id="a matrix"),
+        pytest.param({"inputs": [tensor(shape=[1, 2, 1])]}, "'a': shape", id="a cube"),
+        pytest.param({"inputs": [tensor(shape=[1, 3], data=[1, 2, 3])]}, "has 2 features: a, b", id="a wide matrix"),
+        pytest.param(
+            {"inputs": [tensor(shape=[2, 2], data=[1] * 4), tensor(name="b")]},
+            "'a': shape",
+            id="a matrix beside others",
+        ),
+        pytest.param({"inputs": [tensor(), tensor(name="b", shape=[1], data=[1])]}, "differ in length", id="lengths"),
+        pytest.param({"inputs": [tensor(data=[[1], 2])]}, "all lists or no lists", id="half lists"),
+        pytest.param({"inputs": [tensor(parameters={"binary_data_size": 4})]}, "0 bytes are left", id="no bytes came"),
+        pytest.param({"inputs": [tensor(parameters=[1])]}, "'a': parameters must be", id="parameters that are none"),
         pytest.param({"inputs": [tensor(shape=[True])]}, "'a': shape", id="a shape that is no number"),
         pytest.param({"inputs": [tensor(shape=[3])]}, "2 values and its shape says 3", id="too few values"),
         pytest.param({"inputs": [tensor(data="AAAA")]}, "'a': data must be a list", id="no list"),
@@ -105,16 +111,21 @@ def test_a_request_of_v2_is_read_with_all_that_it_brings() -> None:
 )
 def test_bodies_of_v2_that_are_refused(body: object, said: str) -> None:
     with pytest.raises(Refused, match=said) as caught:
-        ask_v2(json.dumps(body).encode())
+        v2(body).asked(["a", "b"])
     assert "secret" not in str(caught.value)
 
 
-def answered(signature: Signature, scores: list[list[float]], labels: list[str] | None) -> Answered:
-    return Answered(signature, 3, "c1", [f"i{n}" for n in range(len(scores))], np.array(scores), labels)
+def answered(signature: Signature, scores: list[list[float]]) -> Answered:
+    face, given = face_of(signature, 3, "c1"), np.array(scores)
+    return Answered(face, [f"i{n}" for n in range(len(given))], face.predictions(given), face.scores(given))
+
+
+def mlflow(signature: Signature, scores: list[list[float]]) -> dict[str, Any]:
+    return MlflowAsk(b"", "application/json").answer(answered(signature, scores))
 
 
 def test_a_binary_answer_shows_the_positive_class() -> None:
-    body = answer_mlflow(answered(BINARY, [[0.9, 0.1], [0.25, 0.75]], ["0", "1"]))
+    body = mlflow(BINARY, [[0.9, 0.1], [0.25, 0.75]])
     assert body["predictions"] == [0, 1]
     assert body["scores"] == [0.1, 0.75]
     assert body["ids"] == ["i0", "i1"]
@@ -123,19 +134,20 @@ def test_a_binary_answer_shows_the_positive_class() -> None:
 
 
 def test_a_multiclass_answer_shows_every_class() -> None:
-    body = answer_mlflow(answered(MANY, [[0.2, 0.3, 0.5]], ["z"]))
+    body = mlflow(MANY, [[0.2, 0.3, 0.5]])
     assert (body["predictions"], body["scores"]) == (["z"], [[0.2, 0.3, 0.5]])
 
 
 def test_a_regression_answer_is_its_values() -> None:
-    body = answer_mlflow(answered(REGRESSION, [[2.5]], None))
+    body = mlflow(REGRESSION, [[2.5]])
     assert body["predictions"] == [2.5]
     assert "scores" not in body
 
 
 def test_an_answer_of_v2_echoes_and_types_its_outputs() -> None:
-    asked = Asked(ask_v2(json.dumps({"inputs": [tensor()]}).encode()).rows, request="r7")
-    body = answer_v2(answered(MANY, [[0.2, 0.3, 0.5]], ["z"]), asked, "flights")
+    ask = v2({"inputs": [tensor()], "id": "r7"})
+    ask.asked(["a"])
+    body = json.loads(ask.answer(answered(MANY, [[0.2, 0.3, 0.5]]))[0])
     assert (body["id"], body["model_name"], body["model_version"]) == ("r7", "flights", "3")
     assert body["outputs"] == [
         {"name": "predict", "datatype": "BYTES", "shape": [1], "data": ["z"]},

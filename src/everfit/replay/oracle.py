@@ -1,0 +1,106 @@
+"""The best schedule in hindsight: what no policy could beat with so many retrains of recent rows.
+
+Takes a matrix and a number of retrains; gives the schedule and its score; never earns credit for noise: a schedule is
+chosen on the even rows and scored on the odd ones, and the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from everfit.replay.matrix import Floats, Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Hindsight:
+    """The best schedule with so many retrains."""
+
+    retrains: int
+    score: float  # cross-fitted: the mean over windows of the half that it was not chosen on
+    windows: tuple[int, ...]  # at whose ends it retrains, as chosen on the even rows
+
+
+def best_schedules(matrix: Matrix, delay: int, retrains: Sequence[int]) -> list[Hindsight]:
+    """The best schedule for each number of retrains, by dynamic programming over (retrains so far, serving model).
+
+    `best[r, m]` is the largest sum of scores up to now with r retrains and model m serving; one window later either m
+    goes on, or the model whose rows end at the newest label replaces it: O(windows^2) steps per number of retrains
+    (the segment-neighbourhood recursion of Auger and Lawrence 1989, with models in place of segment means).
+
+    Args:
+        matrix: with the recent model of every window; they are trained if they are not there.
+        delay: windows until labels come.
+        retrains: how many to allow; a schedule may use fewer.
+    """
+    halves = served_scores(matrix, delay)
+    chosen = [_choose(half, max(retrains, default=0)) for half in halves]
+    found = []
+    for many in retrains:
+        score = np.mean([_sum(halves[1 - side], chosen[side][many]) for side in (0, 1)]) / len(matrix.cut.scored)
+        windows = tuple(matrix.cut.start - 1 + step for step in chosen[0][many])
+        found.append(Hindsight(many, float(score), windows))
+    return found
+
+
+def served_scores(matrix: Matrix, delay: int) -> tuple[Floats, Floats]:
+    """Scores on even and on odd rows, each (steps, steps): model trained at step i, serving in window start + j.
+
+    Step 0 is the first model; step i is trained at the end of window start - 1 + i. A model with no new rows, or that
+    failed, is -inf: it cannot be chosen.
+    """
+    cut = matrix.cut
+    steps = len(cut.scored)
+    both = np.full((2, steps, steps), -np.inf)
+    for step in range(steps):
+        last = cut.start - 1 + (0 if step == 0 else step - delay)
+        if step and last < cut.start:
+            continue
+        row = matrix.row(matrix.recent(last))
+        if not row.failed:
+            later = row.halves[cut.start + step :].T
+            both[:, step, step:] = np.nan_to_num(later)
+    return both[0], both[1]
+
+
+def _choose(scores: Floats, most: int) -> dict[int, tuple[int, ...]]:
+    """For each number of retrains up to `most` the steps at which the best schedule retrains."""
+    steps = len(scores)
+    sums = np.where(np.isfinite(scores), scores, 0.0).cumsum(axis=1)
+    usable = np.isfinite(scores.diagonal())
+    # sums[i, j]: model of step i serves windows i .. j (nothing before i); best[j]: largest sum of windows 0 .. j.
+    best = sums[0].copy()
+    came: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+    found: dict[int, tuple[int, ...]] = {0: ()}
+    for many in range(1, most + 1):
+        before = np.append(-np.inf, best[:-1])  # sum of windows 0 .. i - 1
+        options = np.where(usable, before, -np.inf)[:, None] + sums
+        options = np.where(np.arange(steps)[:, None] <= np.arange(steps)[None, :], options, -np.inf)
+        options[0] = best  # no further retrain
+        step = options.argmax(axis=0)
+        came.append(step)
+        best = options[step, np.arange(steps)]
+        found[many] = _trace(came, steps - 1)
+    return found
+
+
+def _trace(came: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]], end: int) -> tuple[int, ...]:
+    steps: list[int] = []
+    for step in reversed(came):
+        at = int(step[end])
+        if at > 0:
+            steps.append(at)
+            end = at - 1
+    return tuple(reversed(steps))
+
+
+def _sum(scores: Floats, schedule: Sequence[int]) -> float:
+    """The sum of scores when these steps' models serve one after another."""
+    total = 0.0
+    bounds = [0, *schedule, len(scores)]
+    for start, end in pairwise(bounds):
+        total += float(scores[start, start:end].sum())
+    return total
