@@ -114,7 +114,7 @@ def test_profiles_that_do_not_fit_are_refused_with_the_remedy(folder: Path, tmp_
         ((old, other), "make it again"),
     ]:
         refused = run("compare", *words)
-        assert isinstance(refused.exception, Refused)
+        assert isinstance(refused.exception, UsageError)
         assert said in str(refused.exception)
     assert isinstance(run("profile", folder / "now.csv", "--like", folder / "now.csv").exception, Refused)
 
