@@ -21,6 +21,7 @@ from everfit.facts import (
     Answered,
     ApprovalAsked,
     Decided,
+    Dismissed,
     EventHeard,
     Fact,
     Judged,
@@ -105,7 +106,7 @@ def history(app: App) -> dict[str, Any]:
     """
     shown: list[dict[str, Any]] = []
     for entry in app.store.read(app.spec.model):
-        said = _said(entry.fact)
+        said = said_of(entry.fact)
         if said is not None:
             shown.append({"number": entry.number, "at": _iso(entry.at), "by": entry.by, "run": entry.run,
                           "kind": entry.kind, "said": said})  # fmt: skip
@@ -201,7 +202,7 @@ def _reading(reading: Reading) -> dict[str, Any]:
     }
 
 
-def _said(fact: Fact) -> str | None:
+def said_of(fact: Fact) -> str | None:
     """One line for people, or None for what only machines want to read."""
     match fact:
         case Decided(decision=decision):
@@ -230,6 +231,8 @@ def _word(fact: Fact) -> str | None:
             return f"retraining was asked for: {why}"
         case Answered(question=question, approved=approved, why=why):
             return f"{'approved' if approved else 'refused'} {question}: {why}"
+        case Dismissed(window=window, why=why):
+            return f"dismissed the window {window}: {why}"
         case Paused(why=why) | Resumed(why=why):
             return f"{type(fact).__name__.lower()}: {why}"
         case ApprovalAsked(question=question):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from everfit.app.views import runs_told
+from everfit.app.views import runs_told, said_of
 from everfit.decide.accounts import accounts
 from everfit.decide.decision import Reason, Retrain
-from everfit.facts import Decided, Fact, WindowClosed, WindowMatured
+from everfit.facts import Decided, Dismissed, Fact, WindowClosed, WindowMatured
 from everfit.ledger import Entry
 from everfit.retrain.recipe import LakeVersion
 from everfit.standing import fold
@@ -47,6 +47,11 @@ def test_each_run_is_told_with_the_windows_before_and_after_its_release() -> Non
     assert (kept.outcome, kept.before, kept.after, kept.gain) == ("kept_back", (), (), -0.01)
     (decay,) = accounts((first, better, kept), "roc_auc")
     assert (decay.runs, decay.promoted, decay.kept_back, decay.helped, decay.unknown) == (3, 2, 1, 1, 1)
+
+
+def test_a_dismissed_window_is_told_in_the_history() -> None:
+    (entry,) = chained(("people", [Dismissed(day(3), "a strike")]))
+    assert said_of(entry.fact) == f"dismissed the window {day(3)}: a strike"
 
 
 def test_a_decision_of_an_old_ledger_is_read_although_its_reasons_say_less() -> None:
