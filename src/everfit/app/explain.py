@@ -28,7 +28,7 @@ from everfit.detect.signal import NotEnough, Reading
 from everfit.errors import EverfitError, UsageError
 from everfit.facts import DataChecked, Decided, Judged, RenewBegan, RenewEnded, StepFailed, WindowClosed
 from everfit.flows.measure import Measure
-from everfit.flows.watch import rules_of
+from everfit.flows.rules import rules_of
 from everfit.ledger import Entry
 from everfit.observe.window import Span
 from everfit.ports import Lake, Table

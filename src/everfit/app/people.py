@@ -21,16 +21,14 @@ from everfit.facts import (
     EventHeard,
     Paused,
     ReleaseEnded,
-    ReleasePlanned,
     Resumed,
     RetrainAsked,
     WentLive,
 )
 from everfit.flows.durable import Alive, Desk, Next, NotYet, Progress, advance, begin
-from everfit.flows.release import release
+from everfit.flows.release import release, way_back
 from everfit.ids import content_key
 from everfit.ports import Write
-from everfit.rollout.plan import plan_rollback
 from everfit.settings import whoami
 from everfit.standing import PEOPLE, Kept, Standing, Story
 
@@ -187,9 +185,7 @@ def roll_back(app: App, why: str) -> tuple[Kept, Kept]:
     champion, to = _way_back(app)  # one of those releases may have gone live before its word was ours
     previous = to.candidate.id
     run = f"release-back-{content_key(champion.candidate.id, previous, wall())}"
-    stages = plan_rollback(champion.candidate.id, previous)
-    cause = f"{whoami()}: {why or 'no reason given'}"
-    plan = ReleasePlanned(previous, to.version, champion.candidate.id, stages, cause, back=True)
+    plan = way_back(champion, to, f"{whoami()}: {why or 'no reason given'}")
     desk, follower, steps = app.desk("person"), app.follower(), app.steps()
     begin(desk, app.spec.model, run, plan)
     while not _is_live(app, run):

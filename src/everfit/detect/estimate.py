@@ -12,7 +12,7 @@ map's own error. `estimate_past.reconcile` then holds estimates to the labels th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -160,18 +160,14 @@ def estimate(estimator: Estimator, metric: str, window: Window, *, needed: int =
     return reading_of(name, value, variance, rows)
 
 
-def estimates(
-    estimator: Estimator, metrics: Sequence[str], scored: pl.DataFrame, *, needed: int = 1
-) -> tuple[Reading, ...]:
-    """Estimate metrics of a window as it lies in the lake: columns `_score` and the features.
+def scored_window(estimator: Estimator, scored: pl.DataFrame) -> Window:
+    """A window as it lies in the lake: columns `_score` and the features.
 
-    Rows without a finite score of the right length are left out. Weights are used where there are features.
+    Rows without finite scores of the right length are left out. Weights are used where there are features.
     """
     width = max(1, len(estimator.classes))
     usable = with_scores(scored, width)
-    scores = scores_of(usable, width)
-    window = window_of(estimator, scores, usable)
-    return tuple(estimate(estimator, metric, window, needed=needed) for metric in metrics)
+    return window_of(estimator, scores_of(usable, width), usable)
 
 
 def chances_of(estimator: Estimator, window: Window) -> tuple[Chances, list[Calibration]]:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from everfit.detect.estimate import LOSSES, Estimator, estimate, window_of
+from everfit.detect.estimate import LOSSES, Estimator, estimate, scored_window
 from everfit.detect.estimate_metrics import EXPECTED
 from everfit.detect.estimate_past import Residual, reconcile, residual
 from everfit.detect.harm import explained_loss, harmful
-from everfit.detect.outcomes import scores_of, with_scores
 from everfit.detect.signal import Reading, Signal
 from everfit.detect.together import Crowd, test_together
 from everfit.flows.hand import Hand
@@ -59,12 +58,11 @@ class Forecast:
         if key is None:
             return ()
         estimator, made = self.hand.get(key, Estimator.from_bytes), champion.candidate
-        width = 1 if made.task == "regression" else len(made.classes)
-        rows = with_scores(joined, width)
         possible = [name for name in self.spec.metrics if name in (LOSSES if made.task == "regression" else EXPECTED)]
-        if not possible or rows.height < self.spec.watch.at_least:
+        answered = joined.filter(pl.col("_score").is_not_null()).height
+        if not possible or answered < self.spec.watch.at_least:
             return ()  # rows of files are scored when their labels have come
-        window = window_of(estimator, scores_of(rows, width), rows)
+        window = scored_window(estimator, joined)
         found: list[Reading] = []
         for metric in possible:
             plain = estimate(estimator, metric, window, needed=self.spec.watch.at_least)

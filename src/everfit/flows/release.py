@@ -12,8 +12,8 @@ from everfit.errors import ModelUnusable
 from everfit.facts import Answered, ApprovalAsked, ReleaseEnded, ReleasePlanned, StageDone, StepFailed, WentLive
 from everfit.flows.durable import Alive, Next, NotYet
 from everfit.flows.steps import Steps
-from everfit.rollout.plan import Alias, Approval, Bake, GoLive, Publish, Stage, Tidy
-from everfit.standing import Standing, Story
+from everfit.rollout.plan import Alias, Approval, Bake, GoLive, Publish, Stage, Tidy, plan_rollback
+from everfit.standing import Kept, Standing, Story
 
 
 def release(steps: Steps, now: Standing, story: Story, alive: Alive) -> Next | NotYet:
@@ -67,3 +67,9 @@ def _wake_for(plan: ReleasePlanned, index: int, story: Story, now: datetime) -> 
     if index < len(plan.stages) and isinstance(stage := plan.stages[index], Bake):
         return (story.when(WentLive) or now) + stage.hold
     return None
+
+
+def way_back(live: Kept, to: Kept, cause: str) -> ReleasePlanned:
+    """The plan of a roll-back, whoever wants it."""
+    stages = plan_rollback(live.candidate.id, to.candidate.id)
+    return ReleasePlanned(to.candidate.id, to.version, live.candidate.id, stages, cause, back=True)

@@ -27,7 +27,7 @@ from everfit.facts import CandidateTrained, DataChecked, Judged, Probed, Release
 from everfit.flows.answers import keep_scores, kept_scores
 from everfit.flows.durable import Alive, Desk, Worker, begin
 from everfit.flows.proof import Proving, backdrop
-from everfit.flows.watch import rules_of
+from everfit.flows.rules import rules_of
 from everfit.ids import content_key
 from everfit.judge.evidence import BASELINE, Case, Measured, trivial_baseline
 from everfit.judge.prove import judge_candidate

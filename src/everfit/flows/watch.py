@@ -10,26 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import MappingProxyType
 
 from everfit.decide.decision import Decision, Retrain, RollBack, Wait
 from everfit.decide.history import History
 from everfit.decide.options import Asked, OnAll, OnAny, OnSchedule, Trigger, write_rules
-from everfit.decide.policy import Rules, decide, default_triggers
+from everfit.decide.policy import Rules, decide
 from everfit.decide.schedule import next_fire
-from everfit.facts import Decided, Fact, ReleasePlanned, RenewBegan, SchemaLearned, Silence, WindowClosed, WindowMatured
+from everfit.facts import Decided, Fact, RenewBegan, SchemaLearned, Silence, WindowClosed, WindowMatured
 from everfit.flows.durable import Desk, Follower, begin
 from everfit.flows.fleet import fleet_record
 from everfit.flows.measure import Measure
+from everfit.flows.release import way_back
+from everfit.flows.rules import rules_of
 from everfit.ids import content_key
 from everfit.observe.options import Rows
 from everfit.observe.schema import Schema
 from everfit.observe.window import Span, mature_at, next_windows, skip_silence, window_of
 from everfit.ports import Write
-from everfit.rollout.plan import plan_rollback
 from everfit.spec import Spec
 from everfit.standing import WATCH, Standing, run_of
-from everfit.units import duration_text
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -174,31 +173,14 @@ class Watch:
             return
         if content_key("release", live.release) not in {reason.evidence for reason in decision.because}:
             return  # it left meanwhile, by a person's word
-        to = standing.bench[previous]
-        stages = plan_rollback(champion.candidate.id, previous)
         said = "; ".join(reason.said for reason in decision.because)
-        plan = ReleasePlanned(previous, to.version, champion.candidate.id, stages, f"everfit: {said}", back=True)
+        plan = way_back(champion, standing.bench[previous], f"everfit: {said}")
         begin(self.desk, self.spec.model, run_of(decision), plan)
 
     def _write(self, fact: Fact, at: datetime | None = None) -> None:
         number = self.follower.standing().watch_step + 1
         write = Write(self.spec.model, WATCH, number, fact, at or self.desk.now(), self.desk.worker.name, ends=True)
         self.desk.ledger.append(write)
-
-
-def rules_of(spec: Spec, functions: Mapping[str, Asked] = MappingProxyType({})) -> Rules:
-    """What a spec asks of the policy."""
-    allowed = spec.watch.false_alarms
-    limit = spec.judge.limits.latency_p99
-    return Rules(
-        triggers=spec.triggers or default_triggers(),
-        limits=spec.decide,
-        primary=spec.primary,
-        first_rows=spec.train.at_least + spec.judge.at_least,
-        promise=f"{allowed.at_most:g} per {duration_text(allowed.per)}",
-        slowest=None if limit is None else limit.total_seconds() * 1000,
-        functions=functions,
-    )
 
 
 def _schedules(triggers: Iterable[Trigger]) -> Iterator[OnSchedule]:

@@ -12,7 +12,7 @@ from everfit.app.explain import decision_number, decision_view, rerun_decision, 
 from everfit.decide.decision import Decision, Retrain
 from everfit.errors import UsageError
 from everfit.facts import Decided, WindowClosed
-from everfit.flows.watch import rules_of
+from everfit.flows.rules import rules_of
 from everfit.ledger import Entry, sealed
 from everfit.observe.window import Span
 from tests.unit.flows.test_control import Replay

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from everfit.detect.estimate import Estimator, Window, estimate, estimates, learn_estimator, window_of
+from everfit.detect.estimate import Estimator, Window, estimate, learn_estimator, scored_window, window_of
 from everfit.detect.estimate_map import calibrate
 from everfit.detect.estimate_metrics import EXPECTED, Chances, expect
 from everfit.detect.estimate_past import Residual, reconcile, residual, say
@@ -234,10 +234,9 @@ def test_a_frame_of_the_lake_is_estimated_and_rows_without_a_score_are_left_out(
     estimator = learn_estimator(held_out, rows, SCHEMA)
     listed = window.scores.tolist()
     holes = [None, [0.5], [0.5, float("nan")], [None, 0.5], *listed[4:]]
-    readings = estimates(estimator, ["accuracy", "roc_auc"], now.with_columns(_score=pl.Series(holes)), needed=100)
-    assert [reading.rows for reading in readings] == [496, 496]
-    none = estimates(estimator, ["accuracy"], now, needed=100)
-    assert isinstance(none[0], NotEnough)
+    seen = scored_window(estimator, now.with_columns(_score=pl.Series(holes)))
+    assert [estimate(estimator, metric, seen, needed=100).rows for metric in ("accuracy", "roc_auc")] == [496, 496]
+    assert isinstance(estimate(estimator, "accuracy", scored_window(estimator, now), needed=100), NotEnough)
 
 
 def test_a_map_keeps_equal_scores_together_and_pools_falls_that_are_noise() -> None:
