@@ -44,8 +44,9 @@ layers: venv ## imports run downward only
 types: venv ## mypy, strict
 	$(BIN)/mypy
 
-quick: venv ## doctests, unit tests, laws, promises
-	$(PY) -m pytest -n $(JOBS) --doctest-modules $(UNIMPORTABLE) src $(QUICK)
+# worksteal: a worker keeps to neighbouring tests, so that what a module prepares is prepared once.
+quick: venv ## doctests, unit tests, laws, promises; not the longer simulations
+	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not simulation" --doctest-modules $(UNIMPORTABLE) src $(QUICK)
 
 docs: venv ## write the generated pages of docs/
 	$(PY) docs/generate.py

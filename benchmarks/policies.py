@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -236,8 +237,7 @@ def measure(name: str, frame: pl.DataFrame, asked: argparse.Namespace) -> dict[i
         matrix = Matrix(cells, history.cut)
         portrait = Portrait(history.rows.drop("target"), history.cut)
         for delay in asked.delays:
-            of_delay = BacktestOptions("target", asked.cache, label_delay=delay, policies=options.policies)
-            found[delay] = play_all(matrix, portrait, history, of_delay)
+            found[delay] = play_all(matrix, portrait, replace(history, delay=delay), options)
     return found
 
 
@@ -341,7 +341,7 @@ def whole(asked: argparse.Namespace) -> Iterator[str]:
         wall = time.perf_counter() - since
     training, scoring = found.seconds
     yield f"{frame.height} rows, {len(found.policies)} policies, {asked.jobs} workers: {wall:.0f} s"
-    yield f"in the workers: training {training:.0f} s, scoring {scoring:.0f} s"
+    yield f"in the workers: training {training:.0f} s, scoring {scoring:.0f} s; Everfit is played at four label delays"
     yield f"wall time x workers / training: {wall * asked.jobs / training:.2f}"
     yield f"wall time x workers / (training + scoring): {wall * asked.jobs / (training + scoring):.2f}"
     yield found.advice.said

@@ -56,7 +56,7 @@ from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
 from everfit.ports import Route
 from everfit.retrain.candidate import Candidate, ModelFile
-from everfit.serve.server import run_server
+from everfit.serve.server import bind, run_server
 from everfit.serve.serving import Serving
 
 FEATURES, BODIES = 30, 256
@@ -186,11 +186,8 @@ def everfit_server(root: Path) -> None:
     journal = SqliteJournal(root / "journal.db")
     rules = Rules("binary", target="y", time="at")
     clock = WallClock()
-    run_server(
-        Serving("bench", "binary", rules, root / "serving", journal, load_model, clock, root / "clock.json"),
-        "127.0.0.1",
-        0,
-    )
+    serving = Serving("bench", "binary", rules, root / "serving", journal, load_model, clock, root / "clock.json")
+    run_server([serving], bind("127.0.0.1", 0))
     journal.close()
 
 

@@ -40,10 +40,13 @@ ROUTES = {
     "POST /v1/predictions": "take predictions made elsewhere: JSON (a list of objects) or an Arrow IPC stream",
     "POST /v1/labels": "take labels: the id, the target (or `label`), and maybe the `time` at which each became known",
     "GET /v1/clock": "the model's time, and the journal's number up to which everything was done",
+    "GET /v1/models/{name}/clock": "as `/v1/clock`, of one model of several",
+    "POST /v1/models/{name}/predictions": "as `/v1/predictions`, for one model of several",
+    "POST /v1/models/{name}/labels": "as `/v1/labels`, for one model of several",
     "POST /invocations": "ask the champion, in MLflow's words: JSON or CSV; the answer is logged as a prediction",
-    "POST /endpoints/{name}/invocations": "as `/invocations`, for MLflow's deployments client",
+    "POST /endpoints/{name}/invocations": "as `/invocations`, for one model of several and MLflow's deployments client",
     "GET /openapi.json": "all of this as an OpenAPI document",
-    "GET /ping": "200 when a champion answers, else 503",
+    "GET /ping": "200 when every model has a champion that answers, else 503",
     "GET /health": "as `/ping`",
     "GET /version": "Everfit's version",
     "GET /metrics": "counters for Prometheus",
@@ -279,7 +282,7 @@ def _plain_default(value: Any, name: str) -> str:
         case "lake_options":
             return ""
         case _:
-            return f"`{value}`"
+            return f"`{value}`" if value not in ("", None) else ""
 
 
 def settings_page() -> str:

@@ -18,10 +18,8 @@ from everfit.clock import ticks
 from everfit.decide.decision import Reason
 from everfit.facts import Fact, ReleasePlanned, RenewBegan, SchemaLearned
 from everfit.flows.durable import Desk, Follower, Worker, begin
-from everfit.flows.release import release
-from everfit.flows.renew import renew
 from everfit.flows.steps import Steps
-from everfit.flows.work import Work
+from everfit.flows.work import Work, flows_of
 from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
@@ -133,16 +131,12 @@ class World:
 
     def work(self) -> Work:
         """The worker loop."""
-        steps = self.steps()
-        flows = {
-            "renew": lambda now, story, alive: renew(steps, now, story, alive),
-            "release": lambda now, story, alive: release(steps, now, story, alive),
-        }
 
         def report(run: str, follows: str, error: Exception) -> None:
             self.reports.append(f"{run} {follows}: {error}")
 
-        return Work(self.desk, self.follower(), flows, report, (lambda: self.seconds[0]) if self.seconds else ticks)
+        seconds = (lambda: self.seconds[0]) if self.seconds else ticks
+        return Work(self.desk, self.follower(), flows_of(self.steps()), report, seconds)
 
     def learn(self) -> None:
         """Freeze the columns."""

@@ -16,16 +16,28 @@ import polars as pl
 
 from everfit.detect.stream import Method
 from everfit.detector_checks import DUTIES
-from everfit.errors import Conflict, EverfitError, LeaseLost, ModelUnusable
+from everfit.errors import Conflict, EverfitError, LeaseLost
 from everfit.facts import Paused
+from everfit.gateway_checks import GATEWAY_DUTIES, MODEL
 from everfit.ledger import verify
-from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS, REFUSED_COLUMNS
-from everfit.ports import Batch, Gateway, Journal, Lake, Leases, Ledger, Registration, Registry, Route, Table, Write
+from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS, REFUSED_COLUMNS, SHADOW_COLUMNS
+from everfit.ports import (
+    Batch,
+    Gateway,
+    Journal,
+    Lake,
+    Leases,
+    Ledger,
+    Registration,
+    Registry,
+    Table,
+    Write,
+)
 from everfit.retrain.candidate import Candidate
+from everfit.trainer_checks import TRAINER_DUTIES, Bout
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 LONG, NONE = timedelta(minutes=1), timedelta(0)
-MODEL = "everfit-law"
 A = TypeVar("A")
 
 
@@ -73,6 +85,15 @@ def check_detector(method: Method) -> list[Law]:
     ...     law()
     """
     return list(_laws(lambda: method, DUTIES))
+
+
+# ---- trainers --------------------------------------------------------------------------------------------------------
+def check_trainer(make: Callable[[], Bout]) -> list[Law]:
+    """The duties of `ports.Trainer`, save surviving what a model can do to a process: that takes a model that does it.
+
+    `make` gives a fresh trainer and a job of `trainer_checks.Bout`; each law trains once or twice.
+    """
+    return list(_laws(make, TRAINER_DUTIES))
 
 
 # ---- the ledger ------------------------------------------------------------------------------------------------------
@@ -198,7 +219,12 @@ def _ids(lake: Lake, *, since: int | None = None, until: int | None = None, vers
 
 def _empty_tables(lake: Lake) -> None:
     """A table without rows reads as an empty frame with the columns of its table."""
-    columns = {Table.PREDICTIONS: PREDICTION_COLUMNS, Table.LABELS: LABEL_COLUMNS, Table.REFUSED: REFUSED_COLUMNS}
+    columns = {
+        Table.PREDICTIONS: PREDICTION_COLUMNS,
+        Table.LABELS: LABEL_COLUMNS,
+        Table.REFUSED: REFUSED_COLUMNS,
+        Table.SHADOW: SHADOW_COLUMNS,
+    }
     for table, wanted in columns.items():
         found = lake.read(table, since=None, until=None).collect()
         _must(found.is_empty() and set(wanted) <= set(found.columns), f"{table} has {found.columns}")
@@ -340,42 +366,4 @@ def check_gateway(make: Callable[[], Gateway], models: Callable[[], Sequence[tup
         kept.__doc__ = keep.__doc__
         return kept
 
-    return list(_laws(make, [with_two(keep) for keep in (_pointed, _keyed, _late_repeat, _withdrawn)]))
-
-
-def _pointed(gateway: Gateway, two: Sequence[tuple[Candidate, Path]]) -> None:
-    """Publishing sends no traffic; pointing does, and only to what was published."""
-    _must(gateway.live(MODEL) is None, "publishing sent traffic")
-    _must(gateway.confirmed(MODEL), "nothing to confirm was not confirmed")
-    _refuses(ModelUnusable, lambda: gateway.point(MODEL, Route("nobody", 9, "k0")))
-    route = Route(two[0][0].id, 1, "k1")
-    gateway.point(MODEL, route)
-    _must(gateway.live(MODEL) == route, f"live: {gateway.live(MODEL)}")
-
-
-def _keyed(gateway: Gateway, two: Sequence[tuple[Candidate, Path]]) -> None:
-    """A cause that is live already changes nothing, and cannot mean another model."""
-    route = Route(two[0][0].id, 1, "k1")
-    gateway.point(MODEL, route)
-    gateway.point(MODEL, route)
-    _refuses(Conflict, lambda: gateway.point(MODEL, Route(two[1][0].id, 2, "k1")))
-    _must(gateway.live(MODEL) == route, "a cause was used twice")
-
-
-def _late_repeat(gateway: Gateway, two: Sequence[tuple[Candidate, Path]]) -> None:
-    """A cause that is repeated late, when another came after it, undoes nothing."""
-    first, second = Route(two[0][0].id, 1, "k1"), Route(two[1][0].id, 2, "k2")
-    gateway.point(MODEL, first)
-    gateway.point(MODEL, second)
-    _refuses(ModelUnusable, lambda: gateway.point(MODEL, first))
-    _must(gateway.live(MODEL) == second, "a late repeat took the traffic")
-
-
-def _withdrawn(gateway: Gateway, two: Sequence[tuple[Candidate, Path]]) -> None:
-    """The live model is not withdrawn; another is, and then cannot be pointed to."""
-    live, other = two[0][0].id, two[1][0].id
-    gateway.point(MODEL, Route(live, 1, "k1"))
-    for name in (live, other, "nobody"):
-        gateway.withdraw(MODEL, name)
-    _must(gateway.live(MODEL) == Route(live, 1, "k1"), "the live model was withdrawn")
-    _refuses(ModelUnusable, lambda: gateway.point(MODEL, Route(other, 2, "k2")))
+    return list(_laws(make, [with_two(keep) for keep in GATEWAY_DUTIES]))

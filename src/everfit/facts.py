@@ -7,8 +7,9 @@ a new field has a default.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from everfit.decide.decision import Decision, Reason
+from everfit.decide.decision import BenchRun, Decision, Reason
 from everfit.detect.backdrop import Backdrop
 from everfit.detect.decay import Baseline, Decay
 from everfit.detect.signal import Alarm, Reading
@@ -19,6 +20,7 @@ from everfit.retrain.candidate import Candidate
 from everfit.retrain.dataset import Dataset
 from everfit.retrain.recipe import LakeVersion, Recipe
 from everfit.retrain.validate import Finding
+from everfit.rollout.checks import Guarding
 from everfit.rollout.plan import Stage
 
 
@@ -64,6 +66,27 @@ class WindowMatured:
     alarms: tuple[Alarm, ...] = ()  # performance that decayed, at the rate of false alarms that was promised
     decay: Decay | None = None  # the champion's evidence of decay after this window; None: it says nothing of it
     baseline: Baseline | None = None  # what it is held to from here on: while learning, healthy windows join it
+
+
+@dataclass(frozen=True, slots=True)
+class BenchScored:
+    """All labels of a window of the bench have matured: every kept model was scored on its rows, beside the champion.
+
+    The first model's rows are windows 0 to `number` - 1 of the first such fact; from there on windows of the bench are
+    groups of `every` closed windows.
+    """
+
+    number: int  # of the bench window
+    now: int  # the last bench window that had ended when the labels had matured
+    every: int  # windows of the watch in one window of the bench
+    span: Span
+    rows: int
+    labelled: int
+    metric: str
+    greater_is_better: bool
+    levels: dict[str, tuple[float | None, float | None, float | None]]  # candidate -> on all, even and odd rows in time
+    failed: dict[str, str]  # candidate -> why it could not be scored
+    unit: float | None = None  # the first that has labels: loss of the best constant, in which losses become points
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +171,7 @@ class RenewBegan:
     because: tuple[Reason, ...]
     first: bool  # there is no champion yet
     probe: bool = False  # few rows are tried first, and all of them only if that looks worth it
+    bench: BenchRun | None = None  # what the bench asks of it; None: rows are held out and its model is judged on them
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +246,29 @@ class StepFailed:
 class RenewEnded:
     """The training run is over."""
 
-    outcome: str  # promoted, kept_back, blocked, failed
+    outcome: str  # proven, kept_back, benched, blocked, failed
+    said: str
+
+
+# ---- facts of a recall -----------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class RecallBegan:
+    """The bench finds a kept model better than the champion; it is judged on windows that neither learned from."""
+
+    candidate: str
+    against: str  # candidate that serves
+    window: int  # bench window whose labels came last when it was decided
+    windows: int  # of the bench that were scored for both; their rows prove it
+    gain: float  # points a window that it is believed to be better by
+    margin: float  # points that are needed
+    because: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecallEnded:
+    """The recall is over; where it was proven, its release has begun."""
+
+    outcome: str  # planned, kept_back, failed
     said: str
 
 
@@ -237,6 +283,8 @@ class ReleasePlanned:
     stages: tuple[Stage, ...]
     cause: str  # run of the proof, or who asked for the roll-back
     back: bool  # this is a roll-back
+    guard: Guarding | None = None  # what may stop it; None: nothing is compared on the way
+    usual: dict[str, float] = field(default_factory=dict)  # check -> the champion's level before
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +296,45 @@ class ApprovalAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class StageBegan:
+    """A stage that takes time began; traffic goes where it says."""
+
+    index: int
+    stage: str
+    until: datetime | None  # planned; None: until a person promotes
+    pointed: str | None = None  # key of the route that every server confirmed; None: traffic stayed as it was
+
+
+@dataclass(frozen=True, slots=True)
 class StageDone:
     """A stage had its effect."""
 
     index: int
     stage: str
+    pointed: str | None = None  # key of the route from here on; None: as before
+    said: str = ""  # why a stage that takes time is over
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLooked:
+    """The guard compared champion and challenger on rows that were new, or came to another verdict."""
+
+    index: int  # of the stage
+    verdict: str  # proceed, hold, ask, roll_back
+    said: str
+    state: str  # key of what the guard knows from here on, among the notes; empty where a server spoke for it
+    requests: tuple[int, int] = (0, 0)  # new ones, of the champion and of the challenger
+    shown: dict[str, float] = field(default_factory=dict)  # of new rows: disagreement, score shift and the like
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """A person's word to a release under way."""
+
+    index: int  # of the stage that it was said in
+    word: str  # promote: go on to the next stage; full: to all traffic; abort: back to the champion alone
+    why: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +352,7 @@ class WentLive:
 class ReleaseEnded:
     """The roll-out is over."""
 
-    outcome: str  # live, refused, failed
+    outcome: str  # live, refused, failed, rolled_back, aborted
     said: str
 
 
@@ -278,6 +360,7 @@ Fact = (
     SchemaLearned
     | WindowClosed
     | WindowMatured
+    | BenchScored
     | Silence
     | Decided
     | EventHeard
@@ -297,9 +380,14 @@ Fact = (
     | Judged
     | StepFailed
     | RenewEnded
+    | RecallBegan
+    | RecallEnded
     | ReleasePlanned
     | ApprovalAsked
+    | StageBegan
     | StageDone
+    | GuardLooked
+    | Steered
     | WentLive
     | ReleaseEnded
 )

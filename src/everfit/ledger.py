@@ -1,7 +1,7 @@
 """The ledger: what happened, why and by whom, as append-only entries that are chained by their hashes.
 
 Takes facts; gives entries, the chain's check, and JSON both ways; never stores anything itself (that is a port) and
-never folds (that is `everfit.standing`).
+never folds (that is `everfit.fold`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from everfit.facts import (
     DatasetPinned,
     Fact,
     Judged,
+    RenewEnded,
     StepFailed,
 )
 from everfit.ids import canonical
@@ -128,6 +129,8 @@ def moves_of(fact: Fact) -> Move | None:
             return Move.REGISTER
         case Judged(verdict=verdict):
             return Move.PROVE if verdict.kind == "better" else Move.KEEP_BACK
+        case RenewEnded(outcome="benched"):
+            return Move.BENCH
         case StepFailed():
             return Move.FAIL
         case _:

@@ -21,6 +21,7 @@ class State(StrEnum):
     BLOCKED = "blocked"  # its rows are not; somebody must mend the data
     TRAINED = "trained"
     REGISTERED = "registered"
+    BENCHED = "benched"  # learned from all mature rows; scored in shadow until the bench finds it better
     KEPT_BACK = "kept_back"  # judged, and not proven better
     PROVEN = "proven"
     AWAITING = "awaiting_approval"
@@ -29,7 +30,7 @@ class State(StrEnum):
     SHADOW = "shadow"
     CANARY = "canary"
     LIVE = "live"
-    RETIRED = "retired"  # was live, was replaced, waits on the bench
+    RETIRED = "retired"  # was live, was replaced, is scored on the bench
     ROLLED_BACK = "rolled_back"
     FAILED = "failed"
 
@@ -42,6 +43,7 @@ class Move(StrEnum):
     BLOCK = "block"
     TRAIN = "train"
     REGISTER = "register"
+    BENCH = "bench"
     PROVE = "prove"
     KEEP_BACK = "keep_back"
     ASK = "ask"
@@ -61,9 +63,15 @@ MOVES: dict[tuple[State, Move], State] = {
     (State.PINNED, Move.BLOCK): State.BLOCKED,
     (State.CHECKED, Move.TRAIN): State.TRAINED,
     (State.TRAINED, Move.REGISTER): State.REGISTERED,
+    (State.REGISTERED, Move.BENCH): State.BENCHED,
+    (State.BENCHED, Move.PROVE): State.PROVEN,
+    (State.BENCHED, Move.KEEP_BACK): State.KEPT_BACK,
     (State.REGISTERED, Move.PROVE): State.PROVEN,
     (State.REGISTERED, Move.KEEP_BACK): State.KEPT_BACK,
     (State.KEPT_BACK, Move.PROVE): State.PROVEN,
+    (State.KEPT_BACK, Move.KEEP_BACK): State.KEPT_BACK,
+    (State.PROVEN, Move.PROVE): State.PROVEN,
+    (State.PROVEN, Move.KEEP_BACK): State.KEPT_BACK,
     (State.PROVEN, Move.ASK): State.AWAITING,
     (State.AWAITING, Move.APPROVE): State.APPROVED,
     (State.AWAITING, Move.REFUSE): State.REFUSED,
@@ -79,6 +87,10 @@ MOVES: dict[tuple[State, Move], State] = {
     (State.CANARY, Move.SERVE): State.LIVE,
     (State.LIVE, Move.RETIRE): State.RETIRED,
     (State.RETIRED, Move.SERVE): State.LIVE,
+    (State.RETIRED, Move.PROVE): State.PROVEN,
+    (State.RETIRED, Move.KEEP_BACK): State.RETIRED,
+    (State.RETIRED, Move.MIRROR): State.SHADOW,
+    (State.RETIRED, Move.SHARE): State.CANARY,
     (State.ROLLED_BACK, Move.SERVE): State.LIVE,
     (State.SHADOW, Move.ROLL_BACK): State.ROLLED_BACK,
     (State.CANARY, Move.ROLL_BACK): State.ROLLED_BACK,

@@ -21,14 +21,21 @@ from everfit.facts import Fact
 from everfit.ledger import Entry
 from everfit.retrain.candidate import Candidate, ModelFile
 from everfit.retrain.recipe import LakeVersion
+from everfit.rollout.route import ALL_OF_IT as ALL_OF_IT  # noqa: PLC0414 - adapters look for them on this page
+from everfit.rollout.route import Can as Can  # noqa: PLC0414 - as above
+from everfit.rollout.route import Route as Route  # noqa: PLC0414 - as above
+from everfit.rollout.route import Trial as Trial  # noqa: PLC0414 - as above
+from everfit.rollout.route import check_can as check_can  # noqa: PLC0414 - as above
+from everfit.rollout.route import check_trial as check_trial  # noqa: PLC0414 - as above
 
 
 class Table(StrEnum):
-    """The three event tables. Their columns stand in `everfit.observe.intake`."""
+    """The event tables. Their columns stand in `everfit.observe.intake`."""
 
     PREDICTIONS = "predictions"
     LABELS = "labels"
     REFUSED = "refused"
+    SHADOW = "shadow"  # what a challenger said of rows that the champion answered, and where it failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +221,7 @@ class Made:
 
 
 class Trainer(Protocol):
-    """Runs training in a child process."""
+    """Runs training and scoring in child processes. Thread-safe."""
 
     def train(self, job: Job, alive: Callable[[], bool]) -> Made:
         """Train; stop the child when `alive` says no more, or its limits are passed.
@@ -230,6 +237,18 @@ class Trainer(Protocol):
 
         Raises:
             ModelUnusable: the model cannot predict these rows.
+        """
+        ...
+
+    def score_each(
+        self, models: Mapping[str, Path], rows: Path, job: Job, alive: Callable[[], bool]
+    ) -> dict[str, pl.DataFrame | str]:
+        """Score a Parquet file with many kept models: what `score` gives for each, or the words of its failure.
+
+        A model fails for itself alone, and has the limits of `job` for itself. Rows are not timed.
+
+        Raises:
+            LeaseLost: `alive` said no.
         """
         ...
 
@@ -297,24 +316,26 @@ class Registry(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Which model answers."""
-
-    candidate: str
-    version: int
-    key: str  # the cause: pointing twice with one key is once
-
-
 class Gateway(Protocol):
-    """What stands before the models and sends traffic to one of them."""
+    """What stands before the models and sends traffic to one of them, or shares it out while another is tried."""
+
+    @property
+    def can(self) -> frozenset[Can]:
+        """What it can do beside sending all traffic to one model; read when a release is planned."""
+        ...
 
     def publish(self, candidate: Candidate, version: int, folder: Path) -> None:
         """Make a model loadable; no traffic yet."""
         ...
 
-    def point(self, model: str, route: Route) -> None:
-        """Send all traffic to a published model."""
+    def point(self, model: str, route: Route, *, after: str | None = None) -> None:
+        """Send traffic to published models; `after` is the key that must be live still ("": none), where it matters.
+
+        Raises:
+            ModelUnusable: a model was not published, or this key pointed before and another came after it.
+            Conflict: another key than `after` is live, or the key pointed to something else before.
+            UsageError: a share of the trial lies outside its bounds.
+        """
         ...
 
     def live(self, model: str) -> Route | None:
@@ -322,7 +343,11 @@ class Gateway(Protocol):
         ...
 
     def confirmed(self, model: str) -> bool:
-        """Whether every server that is up answers with the model that `live` names."""
+        """Whether every server that is up follows the route that `live` names, its challenger loaded and warm.
+
+        Raises:
+            ModelUnusable: with a server's words, when it cannot load the challenger of this route, or not keep it up.
+        """
         ...
 
     def withdraw(self, model: str, candidate: str) -> None:

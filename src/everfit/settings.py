@@ -34,6 +34,11 @@ class Settings:
     lease: timedelta  # EVERFIT_LEASE: how long a worker may be silent before another takes over
     log: str  # EVERFIT_LOG: debug, info, warning, error
     held_log: bool  # EVERFIT_PREDICTION_LOG=held: answers wait until the prediction is durable
+    workers: int = 1  # EVERFIT_WORKERS: server processes that share the port
+    grpc_port: int | None = None  # EVERFIT_GRPC_PORT: where v2 is offered by gRPC too; unset: nowhere
+    gateway: str = ""  # EVERFIT_GATEWAY: kserve://, sagemaker://, command: or a webhook; unset: our own servers
+    gateway_can: str = ""  # EVERFIT_GATEWAY_CAN: what a command or webhook can beside going live: split, mirror
+    gateway_secret: str = field(default="", repr=False)  # EVERFIT_GATEWAY_SECRET: signs what a webhook is sent
     lake_options: Mapping[str, str] = field(default_factory=dict)  # EVERFIT_LAKE_*: keys of the object store
 
     @property
@@ -85,6 +90,11 @@ def settings_for(project: Path, environ: Mapping[str, str] = os.environ) -> Sett
         lease=_lasting(environ, "EVERFIT_LEASE", "30s"),
         log=environ.get("EVERFIT_LOG", "info"),
         held_log=environ.get("EVERFIT_PREDICTION_LOG", "async") == "held",
+        workers=_whole(environ, "EVERFIT_WORKERS", 1),
+        grpc_port=_whole(environ, "EVERFIT_GRPC_PORT", 0) if environ.get("EVERFIT_GRPC_PORT") else None,
+        gateway=environ.get("EVERFIT_GATEWAY", ""),
+        gateway_can=environ.get("EVERFIT_GATEWAY_CAN", ""),
+        gateway_secret=environ.get("EVERFIT_GATEWAY_SECRET", ""),
         lake_options={key.removeprefix(prefix): value for key, value in environ.items() if key.startswith(prefix)},
     )
 

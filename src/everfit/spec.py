@@ -63,7 +63,7 @@ class Spec(BaseModel):
     observe: Observing = Observing()
     train: Training = Training()
     watch: Watching = Watching()
-    triggers: tuple[Trigger, ...] = Field((), description="default: decay, a calibrated alarm of performance")
+    triggers: tuple[Trigger, ...] = Field((), description="default: the bench of kept models asks")
     decide: Deciding = Deciding()
     judge: Judging = Judging()
     rollout: Rolling = Rolling()

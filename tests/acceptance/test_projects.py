@@ -71,6 +71,10 @@ def test_a_shop_keeps_its_model_fit_and_goes_back(tmp_path: Path) -> None:
         assert (answer["predictions"], answer["model"]["version"]) == ([True], 1)
         nothing = ada.types("rollback", "-C", "shop")
         assert (nothing.code, "no previous champion" in nothing.err) == (2, True)
+    assert [(each["version"], each["serves"]) for each in ada.sees("bench", "-C", "shop")["models"]] == [
+        (1, True),
+        (2, False),
+    ]
     kinds = _told_and_asked_again(ada)
     assert kinds.count("WentLive") == 3
     assert ada.sees("audit", "verify", "-C", "shop")["entries"] > len(kinds)

@@ -63,3 +63,12 @@ def test_check_imports_the_trainer(tmp_path: Path, trainer: str, said: str | Non
     told = next(each for each in answer.told if each["what"] == "trainer")
     assert (answer.code, told["ok"]) == ((0, True) if said is None else (1, False))
     assert said is None or said in told["said"]
+
+
+def test_only_a_model_of_the_ledger_has_a_bench(tmp_path: Path) -> None:
+    (tmp_path / "everfit.yaml").write_text(SPEC)
+    ada = User(tmp_path)
+    answer = ada.types("bench", "nobody")
+    assert (answer.code, "'nobody' is no model of this ledger; it knows none yet" in answer.err) == (2, True), answer
+    assert "m: no window of the bench has mature labels yet" in ada.types("bench").out
+    assert ada.sees("bench", "m")["models"] == []

@@ -56,7 +56,9 @@ def weekly(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
 
 
 # ---- 1: the promise ------------------------------------------------------------------------------
-@pytest.mark.parametrize("days", [independent, varied, remembering, weekly])
+@pytest.mark.parametrize(
+    "days", [varied, *(pytest.param(each, marks=pytest.mark.simulation) for each in (independent, remembering, weekly))]
+)
 def test_healthy_windows_alarm_no_more_often_than_promised(days: Days) -> None:
     single, slow = [], []
     for seed in range(SEEDS):

@@ -28,6 +28,7 @@ from everfit.detect.decay import (
 from everfit.detect.proven import Between
 
 HEALTHY, LATER, ROWS, RATE, RUNS = 40, 150, 400, 1 / 25, 50  # 6 alarms a run are allowed on average
+OTHERS = ("independent rows", "days hang together", "weeks")
 BLIND = Between(0.0, 1e9, 30.0, 1.0, (0.0,))  # no window is far from such a mean: only the e-detector speaks
 
 
@@ -72,7 +73,10 @@ def of_levels(chance: np.random.Generator, world: str) -> int:
     return alarms
 
 
-@pytest.mark.parametrize("world", ["independent rows", "days differ", "days hang together", "weeks"])
+@pytest.mark.parametrize(
+    "world",
+    ["days differ", *(pytest.param(each, marks=pytest.mark.simulation) for each in OTHERS)],
+)
 @pytest.mark.parametrize("watch", [of_errors, of_levels])
 def test_healthy_windows_keep_the_promise(watch: Callable[[np.random.Generator, str], int], world: str) -> None:
     counts = [watch(np.random.default_rng(seed), world) for seed in range(RUNS)]
@@ -85,7 +89,7 @@ def known(mean: float, rows: int, **rest: float) -> Baseline:
     return Baseline("errors", "rows", 99, 10**6, rows, BLIND, 1.0, mean, (mean * (1 - mean)) ** 0.5, mean, 1.0, **rest)  # type: ignore[arg-type]  # one field of several types
 
 
-@pytest.mark.parametrize("proved", [False, True])
+@pytest.mark.parametrize("proved", [False, pytest.param(True, marks=pytest.mark.simulation)])
 def test_alarms_times_the_threshold_stay_below_the_windows(proved: bool) -> None:
     """The supermartingale, with the mean loss exactly at the limit and nothing to spare."""
     counts = []
@@ -182,6 +186,7 @@ def test_one_shocked_window_multiplies_the_evidence_by_little(shock: float, befo
     assert max(a / (b + 1) for a, b in zip(after.bets, state.bets, strict=True)) <= np.exp(4) + 1e-9
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("unit", ["rows", "windows"])
 def test_the_smallest_drop_is_found_four_times_in_five(unit: str) -> None:
     """The closed form against simulation, in a week of windows; the one-window test may add to it."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everfit.app.explain import rerun_decision
 from everfit.decide.again import difference
-from everfit.decide.decision import AskHuman, Decision, FixData, Retrain, RollBack, Wait
+from everfit.decide.bench import Bench, Run, Why
+from everfit.decide.bench_reads import Member, Rows
+from everfit.decide.decision import AskHuman, Decision, FixData, Recall, Retrain, RollBack, Wait
 from everfit.decide.history import Heard, History, Question, RunRecord, WindowRecord
 from everfit.decide.look import Sight
 from everfit.decide.options import (
@@ -22,6 +25,7 @@ from everfit.decide.options import (
     OnAlarm,
     OnAll,
     OnAny,
+    OnBench,
     OnDrift,
     OnErrors,
     OnEstimated,
@@ -54,9 +58,10 @@ from everfit.facts import (
     WindowClosed,
     WindowMatured,
 )
+from everfit.fold import fold
 from everfit.ledger import Entry, sealed
 from everfit.retrain.recipe import LakeVersion
-from everfit.standing import fold, run_of
+from everfit.standing import run_of
 from tests.unit.builders import DAY, START, candidate, chained, champion, day, going_live, training
 
 NOW = START + 30 * DAY
@@ -89,6 +94,20 @@ def windows(draw: st.DrawFn, number: int) -> WindowRecord:
     at = day(number).end + DAY if mature and draw(st.booleans()) else None
     who = draw(st.sampled_from(("c1", "c1", "c0")))
     return WindowRecord(day(number), 900, alarms, who, readings, mature, 800, decayed, at)
+
+
+@st.composite
+def benches(draw: st.DrawFn) -> Bench:
+    """A bench of two or three models over some windows, the champion on it, now and then fallen or beaten."""
+    now, many = draw(st.integers(11, 16)), draw(st.integers(2, 3))
+    scores = np.full((many, now + 1), np.nan)
+    for place in range(many):
+        scores[place, 10 + place :] = draw(st.lists(values, min_size=now - 9 - place, max_size=now - 9 - place))
+    members = tuple(Member(f"c{place + 1}", 0, 9 + place, Rows.ALL if place else None) for place in range(many))
+    runs = (Run(10, Why.INTERVAL, Rows.ALL, 0, 1),) if draw(st.booleans()) else ()
+    served = np.r_[np.full(10, -1), np.zeros(now - 8, dtype=np.int64)]
+    barred = frozenset(draw(st.sets(st.integers(1, many - 1))))
+    return Bench(members, runs, served, scores, None, np.arange(now + 1), now, barred, np.full(now + 1, 300))
 
 
 outcomes = st.sampled_from(("promoted", "kept_back", "failed", "blocked", "running"))
@@ -130,6 +149,8 @@ def histories(draw: st.DrawFn) -> History:
         question=draw(st.sampled_from((None, Question("q", frozenset({"e9"}))))),
         answered=draw(st.sampled_from(({}, {"q": True}, {"q": False}))),
         paused=draw(st.integers(0, 9)) == 0,
+        bench=draw(st.none() | benches()),
+        releasing=draw(st.sampled_from((None, None, None, "release-1"))),
     )
 
 
@@ -149,6 +170,7 @@ simple = st.sampled_from(
         OnRows(new_rows=500),
         OnNewData(new_data_share=0.2),
         OnEvent(event="launch"),
+        OnBench(bench=True),
         UNKNOWN,
     )
 )
@@ -179,7 +201,7 @@ def rules(draw: st.DrawFn) -> Rules:
 @given(histories(), rules())
 def test_decide_is_total_and_the_same_each_time(past: History, asked: Rules) -> None:
     decision = decide(past, asked, NOW)
-    assert isinstance(decision, Wait | Retrain | AskHuman | FixData | RollBack)
+    assert isinstance(decision, Wait | Retrain | AskHuman | FixData | RollBack | Recall)
     assert decide(past, asked, NOW) == decision
     assert difference(decision, decision) == ""
     assert all(reason.said for reason in decision.because)

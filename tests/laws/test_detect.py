@@ -120,6 +120,7 @@ def test_holm_is_between_bonferroni_and_no_correction(p_values: list[float], alp
         assert not rejected or p <= alpha
 
 
+@pytest.mark.simulation
 def test_without_drift_alarms_stay_within_the_budget() -> None:
     """Independent rows, 20 columns, 100 windows for each of 3 references; no material effect is asked for."""
     alpha, alarmed, windows = 0.05, 0, 0

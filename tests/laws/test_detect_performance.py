@@ -48,7 +48,7 @@ def missed(seed: int) -> tuple[Outcomes, Outcomes, float, float]:
 
 
 CASES = [
-    pytest.param("roc_auc", ranked, id="ROC AUC with day effects"),
+    pytest.param("roc_auc", ranked, id="ROC AUC with day effects", marks=pytest.mark.simulation),
     pytest.param("mae", missed, id="MAE with day effects"),
 ]
 

@@ -107,7 +107,14 @@ def day(chance: np.random.Generator, effect: float = 0.0) -> pl.DataFrame:
     return pl.DataFrame({"a": a, "b": b, "shop": chance.choice(["x", "y"], 300)})
 
 
-@pytest.mark.parametrize(("windows", "effect"), [(1, 0.0), (12, 0.0), (12, 0.15)], ids=["rows", "days", "moving days"])
+@pytest.mark.parametrize(
+    ("windows", "effect"),
+    [
+        pytest.param(1, 0.0, id="rows"),
+        pytest.param(12, 0.0, id="days", marks=pytest.mark.simulation),
+        pytest.param(12, 0.15, id="moving days", marks=pytest.mark.simulation),
+    ],
+)
 def test_healthy_windows_are_seldom_called_drifted(windows: int, effect: float) -> None:
     """p < 0.05 in at most 5 % of 80 healthy windows, plus 3 standard errors."""
     found = []

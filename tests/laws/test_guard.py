@@ -163,6 +163,7 @@ def test_a_plain_test_at_each_look_breaks_the_promise() -> None:
     assert np.mean([peeked(steady(np.random.default_rng(i))) for i in range(RUNS)]) > 1.5 * MOST
 
 
+@pytest.mark.simulation
 def test_rows_that_hang_together_need_their_design_effect() -> None:
     many = 100
     most = PROMISE + 3 * math.sqrt(PROMISE * (1 - PROMISE) / many)
@@ -176,6 +177,7 @@ def test_rows_that_hang_together_need_their_design_effect() -> None:
     assert np.mean([rolled_back(iter(story), as_intervals=True) for story in stories]) <= most
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("factor", [1.0, 1.1], ids=["as fast", "slower by all that is allowed"])
 def test_false_rollbacks_for_latency_are_at_most_as_promised(factor: float) -> None:
     many, rolled = 60, 0
@@ -189,6 +191,7 @@ def test_false_rollbacks_for_latency_are_at_most_as_promised(factor: float) -> N
     assert rolled / many <= PROMISE + 3 * math.sqrt(PROMISE * (1 - PROMISE) / many)
 
 
+@pytest.mark.simulation
 def test_the_whole_guard_keeps_one_promise_for_all_checks_and_slices() -> None:
     options = Guarding(
         checks=(Check(of="errors", worse_by_at_most=0, slices=True), Check(of="loss", worse_by_at_most=0)),
@@ -209,6 +212,7 @@ def test_the_whole_guard_keeps_one_promise_for_all_checks_and_slices() -> None:
     assert rolled / many <= PROMISE + 3 * math.sqrt(PROMISE * (1 - PROMISE) / many)
 
 
+@pytest.mark.simulation
 def test_the_interval_holds_at_every_look() -> None:
     missed = 0
     for seed in range(RUNS):

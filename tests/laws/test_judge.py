@@ -14,7 +14,7 @@ from everfit.judge.options import Judging, Slices
 from everfit.judge.prove import judge_candidate
 from everfit.judge.verdict import Better, NotBetter
 
-FIXED = settings(max_examples=150, derandomize=True, deadline=None)
+FIXED = settings(max_examples=80, derandomize=True, deadline=None)
 
 
 @st.composite

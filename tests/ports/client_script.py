@@ -1,6 +1,7 @@
-"""Asks a server as its users do, with other people's clients, unmodified: `python client_script.py PORT MODEL`.
+"""Asks a server as its users do, with other people's clients, unmodified.
 
-Runs in an environment of its own (see `test_conformance.py`), without Everfit in it; prints one line for each check.
+`python client_script.py PORT MODEL GRPC_PORT triton`, or `... others`. Runs in an environment of its own (see
+`test_conformance.py`), without Everfit in it; prints one line for each check.
 """
 
 from __future__ import annotations
@@ -67,6 +68,62 @@ def triton_infer(client: Any, server: Any, model: str, *, binary: bool, packing:
     assert chosen.get_response()["parameters"]["ids"] == ["a", "b"]
 
 
+def triton_grpc(port: int, model: str) -> None:
+    client = import_module("tritonclient.grpc")
+    with client.InferenceServerClient(f"127.0.0.1:{port}") as server:
+        assert server.is_server_live()
+        assert server.is_server_ready()
+        assert server.is_model_ready(model)
+        assert server.is_model_ready(model, "1")
+        assert not server.is_model_ready(model, "2")
+        assert not server.is_model_ready("other")
+        assert "binary_tensor_data" in server.get_server_metadata().extensions
+        told = server.get_model_metadata(model, as_json=True)
+        assert [each["name"] for each in told["inputs"]] == list(ROWS)
+        assert server.get_model_repository_index().models[0].state == "READY"
+        assert "other" in failure(lambda: server.get_model_metadata("other")).message()
+        print("triton by gRPC: health, metadata, index")
+        for packing in (None, "gzip", "deflate"):
+            inputs = []
+            for name, values in ROWS.items():
+                datatype, dtype = KINDS[name]
+                inputs.append(client.InferInput(name, [2], datatype).set_data_from_numpy(np.array(values, dtype=dtype)))
+            outputs = [client.InferRequestedOutput("score"), client.InferRequestedOutput("predict")]
+            answer = server.infer(
+                model, inputs, "1", outputs, "g1", parameters={"ids": '["c", "d"]'}, compression_algorithm=packing
+            )
+            assert answer.get_response().id == "g1"
+            assert answer.as_numpy("predict").tolist() == EXPECTED
+            assert (answer.as_numpy("score") > 0.5).tolist() == EXPECTED
+            assert answer.get_response().parameters["ids"].string_param == '["c","d"]'
+        error = failure(lambda: server.infer(model, inputs[:1]))
+        assert error.status() == "StatusCode.INVALID_ARGUMENT", error.status()
+        assert "carrier" in error.message()
+        assert failure(lambda: server.infer("other", inputs)).status() == "StatusCode.NOT_FOUND"
+        print("triton by gRPC: infer, packed and not, and failures")
+
+
+async def kserve_grpc(port: int, model: str) -> None:
+    client = import_module("kserve")
+    server = client.InferenceGRPCClient(f"127.0.0.1:{port}")
+    assert await server.is_server_live()
+    assert await server.is_server_ready()
+    assert await server.is_model_ready(model)
+    for binary in (True, False):
+        inputs = []
+        for name, values in ROWS.items():
+            datatype, dtype = KINDS[name]
+            tensor = client.InferInput(name, [2], datatype)
+            tensor.set_data_from_numpy(np.array(values, dtype=dtype), binary_data=binary)
+            inputs.append(tensor)
+        asked = client.InferRequest(model_name=model, infer_inputs=inputs, request_id="k2")
+        answer = await server.infer(asked)
+        assert answer.id == "k2"
+        assert answer.outputs[0].as_numpy().tolist() == EXPECTED
+    await server.close()
+    print("kserve by gRPC: health and infer with bytes and values")
+
+
 async def kserve(port: int, model: str) -> None:
     client, types = import_module("kserve"), import_module("kserve.protocol.infer_type")
     server = client.InferenceRESTClient(client.RESTConfig(protocol="v2", retries=1, timeout=30))
@@ -118,9 +175,13 @@ def failure(call: Callable[[], object]) -> Any:
 
 
 def main() -> None:
-    port, model = int(sys.argv[1]), sys.argv[2]
-    triton(port, model)
+    port, model, grpc, who = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    if who == "triton":  # a process of its own: both clients bring the same messages, and protobuf takes them once
+        triton(port, model)
+        triton_grpc(grpc, model)
+        return
     asyncio.run(kserve(port, model))
+    asyncio.run(kserve_grpc(grpc, model))
     mlflow(port, model)
 
 

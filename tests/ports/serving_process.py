@@ -1,4 +1,4 @@
-"""A server process for the tests: `python -m tests.ports.serving_process ROOT LOG`."""
+"""A server process for the tests: `python -m tests.ports.serving_process ROOT LOG [GRPC PORT]`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everfit.adapters.journal import SqliteJournal
 from everfit.adapters.models import load
 from everfit.adapters.telemetry import configure
 from everfit.clock import WallClock
-from everfit.serve.server import run_server
+from everfit.serve.server import bind, run_server
 from everfit.serve.serving import LogMode, Serving
 from tests.unit.serve.fakes import MODEL, RULES
 
@@ -21,7 +21,8 @@ def main() -> None:
     serving = Serving(
         MODEL, "binary", RULES, root / "serving", journal, load, WallClock(), root / "clock.json", log=log
     )
-    run_server(serving, "127.0.0.1", 0)
+    grpc = f"127.0.0.1:{sys.argv[3]}" if len(sys.argv) > 3 else ""
+    run_server([serving], bind("127.0.0.1", 0), grpc=grpc)
     journal.close()
 
 

@@ -7,6 +7,7 @@ which the first run makes.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,18 @@ from tests.unit.serve.fakes import MODEL, until
 
 HERE = Path(__file__).parent
 HOME = HERE.parents[1] / ".cache" / "clients"
-WANTED = ("tritonclient[http]==2.73.0", "kserve==0.21.0", "kubernetes<33", "mlflow-skinny==3.17.2", "pandas<3", "scipy")
+WANTED = (
+    "tritonclient[grpc,http]==2.73.0",
+    "kserve==0.21.0",
+    "kubernetes<33",
+    "mlflow-skinny==3.17.2",
+    "pandas<3",
+    "scipy",
+)
+SAID = {
+    "triton": ["triton"] * 3 + ["triton by gRPC"] * 2,
+    "others": ["kserve", "kserve by gRPC"] + ["mlflow"] * 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +56,17 @@ def python() -> Path:
 def test_clients_of_triton_kserve_and_mlflow_work_unmodified(tmp_path: Path, python: Path) -> None:
     write_trained(tmp_path / "shelf" / "1", seed=1)
     release(tmp_path, tmp_path / "shelf" / "1", 1)
-    server = Server(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        grpc = str(free.getsockname()[1])
+    server = Server(tmp_path, "async", grpc)
     try:
         until(lambda: server.client.get("/ping").status_code == 200, WAIT)
-        command: list[str | Path] = [python, HERE / "client_script.py", str(server.client.base_url.port), MODEL]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
-        assert done.returncode == 0, done.stderr
-        assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["triton"] * 3 + ["kserve"] + ["mlflow"] * 2
+        told = [str(server.client.base_url.port), MODEL, grpc]
+        for who, expected in SAID.items():
+            command: list[str | Path] = [python, HERE / "client_script.py", *told, who]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+            assert done.returncode == 0, done.stderr
+            assert [line.split(":")[0] for line in done.stdout.splitlines()] == expected
     finally:
         server.close()

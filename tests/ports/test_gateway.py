@@ -15,7 +15,7 @@ import pytest
 from everfit.adapters.gateway import SILENT_AFTER, FolderGateway
 from everfit.clock import wall
 from everfit.errors import Conflict, ModelUnusable, Unavailable, UsageError
-from everfit.ports import Route
+from everfit.ports import Route, Trial
 from tests.unit.serve.fakes import MODEL, candidate, write_folder
 
 
@@ -144,6 +144,37 @@ def test_the_live_model_is_not_withdrawn_and_others_are(tmp_path: Path, gateway:
     assert not (home / a).exists()
     with pytest.raises(ModelUnusable):
         gateway.point(MODEL, Route(a, 1, "k3"))
+
+
+def test_a_trial_is_written_with_its_challengers_files_and_every_change_has_a_number(
+    tmp_path: Path, gateway: FolderGateway
+) -> None:
+    a, b = published(gateway, tmp_path, "a"), published(gateway, tmp_path, "b")
+    gateway.point(MODEL, Route(a, 1, "k1"))
+    tried = Route(a, 1, "k2", Trial(b, 2, 0.05, 1.0, "release-2"))
+    gateway.point(MODEL, tried)
+    home = tmp_path / "serving" / MODEL
+    routing = json.loads((home / "routing.json").read_bytes())
+    assert routing["trial"] == {"candidate": b, "version": 2, "weight": 0.05, "mirror": 1.0, "salt": "release-2"}
+    assert (routing["number"], routing["previous"], gateway.live(MODEL)) == (2, None, tried)
+    assert (home / b / "model.json").is_file()
+
+
+def test_a_servers_trouble_with_an_earlier_route_is_not_told_of_this_one(
+    tmp_path: Path, gateway: FolderGateway
+) -> None:
+    a, b = published(gateway, tmp_path, "a"), published(gateway, tmp_path, "b")
+    gateway.point(MODEL, Route(a, 1, "k2", Trial(b, 2, 0.5)))
+    register(tmp_path, os.getpid(), "k1")
+    file = tmp_path / "serving" / MODEL / "servers" / f"{os.getpid()}.json"
+    for key, raises in (("k1", False), ("k2", True)):
+        told = json.loads(file.read_text()) | {"trouble": {"key": key, "version": 2, "said": "it crashed"}}
+        file.write_text(json.dumps(told))
+        if raises:
+            with pytest.raises(ModelUnusable, match="version 2: it crashed"):
+                gateway.confirmed(MODEL)
+        else:
+            assert not gateway.confirmed(MODEL)
 
 
 def test_readers_never_meet_half_a_route(tmp_path: Path, gateway: FolderGateway) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,18 @@ import polars as pl
 import psutil
 import pytest
 
-from everfit.adapters.cells import cell_file, read_cell
+from everfit.adapters.cell_files import cell_file, model_file, read_cell, span_file
 from everfit.adapters.pool import CellPool, Limits, Progress
 from everfit.clock import rest, ticks
-from everfit.errors import Refused, TrainingFailed, UsageError
-from everfit.replay.backtest import BacktestOptions, cell_task, prepare, run
+from everfit.errors import DiskFull, Refused, TrainingFailed, UsageError
+from everfit.replay.backtest import run
+from everfit.replay.history import cell_task, prepare
 from everfit.replay.matrix import Matrix
+from everfit.replay.options import BacktestOptions
 from everfit.replay.policies import play_policy
+from everfit.replay.policy_file import parse_policy
 from everfit.replay.portrait import Portrait
+from everfit.spec import parse_spec
 
 TRAIN = """
 import os, time
@@ -28,6 +33,14 @@ class Share:
     def __init__(self, share): self.share = share
     def predict(self, frame): return np.full(len(frame), self.share)
 
+class Timid(Share):
+    def predict(self, frame):
+        if frame["order"].max() >= 580: raise ValueError("rows of the future")
+        return np.full(len(frame), self.share)
+
+class Heavy(Share):
+    def __init__(self, share): self.share, self.ballast = share, b"0" * 9_000_000
+
 def fit(frame, target):
     print("noise on the output")
     rows = int(frame["order"].max())
@@ -35,7 +48,9 @@ def fit(frame, target):
     if rows == 239: raise ValueError("the rows are odd")
     if rows == 259: os._exit(3)
     if rows == 279: time.sleep(60)
-    return Share(frame[target].mean())
+    if rows == 319: kept = np.ones(200_000_000); time.sleep(60)
+    if rows == 339: os.symlink("/dev/full", open("folder").read() + f"/.7-16.{os.getpid()}.npz")
+    return {359: Heavy, 379: Timid}.get(rows, Share)(frame[target].mean())
 """
 
 
@@ -63,43 +78,87 @@ def test_failures_are_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     asked = options(tmp_path)
     history = prepare(frame(), asked)
     told: list[Progress] = []
+    cells = [(2, 11), (3, 12), (4, 13), (5, 14)]
     with CellPool(cell_task(history, asked), asked.limits, told.append) as pool:
-        pool.want([(2, 11), (3, 12), (4, 13), (5, 14)])
-        odd, gone, slow, good = (pool.take(cell) for cell in [(2, 11), (3, 12), (4, 13), (5, 14)])
+        pool.want(cells)
+        odd, gone, slow, good = (pool.take(cell) for cell in cells)
+        scored = pool.scored((5, 14), (15, 20))
     assert "ValueError: the rows are odd" in odd.failed
     assert "the training process ended (3)" in gone.failed
     assert "ran longer than 5 s" in slow.failed
     assert (good.failed, good.rows) == ("", 200)
-    assert np.isnan(good.levels[:15]).all()
-    assert np.isfinite(good.levels[15:]).all()
-    assert len(good.misses) == 300
+    assert np.isfinite(scored.levels).all()
+    assert (scored.levels.shape, scored.missed.shape) == ((6, 3), (6,))
     assert (told[-1].done, told[-1].wanted, told[-1].left) == (4, 4, 0.0)
 
 
-def test_what_is_trained_is_found_again_and_a_torn_file_is_trained_anew(tmp_path: Path) -> None:
+def test_a_trainer_that_takes_too_much_memory_is_stopped_and_the_next_one_trains(tmp_path: Path) -> None:
+    asked = options(tmp_path, limits=Limits(jobs=1, seconds=200, memory=800_000_000))
+    with CellPool(cell_task(prepare(frame(), asked), asked), asked.limits) as pool:
+        assert "took more than 800 MB of memory" in pool.take((6, 15)).failed
+        assert pool.take((5, 14)).failed == ""
+
+
+def test_a_model_that_cannot_predict_some_windows_serves_in_the_others(tmp_path: Path) -> None:
+    asked = options(tmp_path)
+    history = prepare(frame(), asked)
+    with CellPool(cell_task(history, asked), asked.limits) as pool:
+        matrix = Matrix(pool, history.cut)
+        assert np.isfinite(matrix.score((9, 18), 19))
+        assert np.isnan(matrix.score((9, 18), 29))
+        assert "rows of the future" in matrix.failures()[9, 18]
+        assert len(matrix.misses((9, 18), 29)) == 0
+
+
+def test_a_full_disk_ends_the_backtest_and_says_where(tmp_path: Path) -> None:
+    asked = options(tmp_path)
+    task = cell_task(prepare(frame(), asked), asked)
+    (tmp_path / "project" / "folder").write_text(task.folder)
+    with CellPool(task, asked.limits) as pool, pytest.raises(DiskFull, match="no space left under"):
+        pool.take((7, 16))
+    (tmp_path / "project" / "train.py").write_text(TRAIN.replace("if rows == 339", "if rows == -1"))
+    with CellPool(task, asked.limits) as pool:  # there is space again
+        assert pool.take((7, 16)).failed == ""
+
+
+def test_a_model_too_large_to_be_kept_is_scored_at_once(tmp_path: Path) -> None:
+    asked = options(tmp_path)
+    task = cell_task(prepare(frame(), asked), asked)
+    with CellPool(task, asked.limits) as pool:
+        assert pool.take((8, 17)).failed == ""
+        assert span_file(Path(task.folder), (8, 17), (18, 29)).exists()
+        assert np.isfinite(pool.scored((8, 17), (25, 29)).levels).all()
+    assert not model_file(Path(task.folder), (8, 17)).exists()
+
+
+def test_what_is_trained_is_found_again_and_a_torn_file_is_made_anew(tmp_path: Path) -> None:
     asked = options(tmp_path)
     history = prepare(frame(), asked)
     task = cell_task(history, asked)
     with CellPool(task, asked.limits) as pool:
-        first = pool.take((0, 9))
-    kept = cell_file(Path(task.folder), 0, 9)
+        first, scored = pool.take((0, 9)), pool.scored((0, 9), (12, 14))
+    kept, span = cell_file(Path(task.folder), (0, 9)), span_file(Path(task.folder), (0, 9), (12, 14))
     before = kept.stat().st_mtime_ns
     assert cell_task(prepare(frame(), asked), asked) == task  # the same content has the same folder
     with CellPool(task, asked.limits) as pool:
         again = pool.take((0, 9))
+        np.testing.assert_array_equal(pool.scored((0, 9), (12, 14)).levels, scored.levels)
     assert kept.stat().st_mtime_ns == before
-    np.testing.assert_array_equal(first.levels, again.levels)
+    np.testing.assert_array_equal(first.few, again.few)
     kept.write_bytes(kept.read_bytes()[:100])
+    span.write_bytes(span.read_bytes()[:100])
     assert read_cell(kept) is None
     with CellPool(task, asked.limits) as pool:
-        np.testing.assert_array_equal(pool.take((0, 9)).levels, first.levels)
+        np.testing.assert_array_equal(pool.take((0, 9)).few, first.few)
+        np.testing.assert_array_equal(pool.scored((0, 9), (12, 14)).levels, scored.levels)
+        assert len(pool.misses((0, 9), 13)) == 20
 
 
 def test_a_killed_backtest_leaves_no_child_and_goes_on_where_it_was(tmp_path: Path) -> None:
     asked = options(tmp_path, limits=Limits(jobs=1, seconds=600))
     task = cell_task(prepare(frame(), asked), asked)
     program = (
-        "import json, sys; from everfit.adapters.cells import CellTask;"
+        "import json, sys; from everfit.adapters.cell_files import CellTask;"
         "from everfit.adapters.pool import CellPool, Limits;"
         "pool = CellPool(CellTask(**json.loads(sys.argv[1])), Limits(jobs=1));"
         "pool.take((0, 9)); pool.want([(4, 13)]); print('slow', flush=True); pool.take((4, 13))"
@@ -113,11 +172,11 @@ def test_a_killed_backtest_leaves_no_child_and_goes_on_where_it_was(tmp_path: Pa
     while psutil.pid_exists(child) and ticks() < until:
         rest(0.05)
     assert not psutil.pid_exists(child)
-    kept = cell_file(Path(task.folder), 0, 9).stat().st_mtime_ns
+    kept = cell_file(Path(task.folder), (0, 9)).stat().st_mtime_ns
     with CellPool(task, asked.limits) as pool:
         assert pool.take((0, 9)).failed == ""
         assert pool.take((5, 14)).failed == ""
-    assert cell_file(Path(task.folder), 0, 9).stat().st_mtime_ns == kept
+    assert cell_file(Path(task.folder), (0, 9)).stat().st_mtime_ns == kept
 
 
 def test_other_rows_or_code_are_other_models(tmp_path: Path) -> None:
@@ -149,6 +208,43 @@ def test_a_backtest_of_the_default_trainer_from_rows_to_gains(tmp_path: Path) ->
     assert always["seconds"] > 0
     assert len(always["per_window"]) == 4
     assert found.failures == {}
+    assert found.read.features == ("order", "x")
+    assert [each.delay for each in found.delays if each.policy == "everfit"] == [1, 2, 3]
+    parse_spec(plain["recommended"]["spec"])
+
+
+def test_new_categories_one_class_in_a_window_own_policies_and_money(tmp_path: Path) -> None:
+    shops = np.array(["old", "new"])[(np.arange(700) >= 600).astype(int)]
+    rows = frame(700).with_columns(shop=pl.Series(shops), y=pl.when(pl.col("order") >= 650).then(1).otherwise("y"))
+    asked = options(
+        tmp_path,
+        trainer="everfit:gradient_boosting",
+        parameters={"max_iter": 3},
+        metric=None,
+        windows=14,
+        later=(),
+        slices="shop",
+        cost_per_retrain=1.0,
+        cost_per_error=2.0,
+        policies=("everfit", "every2"),
+        own=(parse_policy("{name: mine, every: 3}"),),
+        limits=Limits(jobs=2, seconds=100),
+    )
+    found = run(rows, asked)
+    assert "roc_auc is undefined in 1 of 4 scored windows: it needs" in " ".join(found.remarks)
+    mine = next(each for each in found.policies if each.name == "mine")
+    assert np.isnan(mine.played.scores).tolist() == [False, False, False, True]
+    assert mine.to_dict()["per_window"][3] is None
+    assert mine.cost == pytest.approx(mine.played.runs + 2 * mine.errors)
+    assert {each.value: each.rows for each in found.slices} == {"old": 100, "new": 100}
+    assert found.advice.saving is not None
+    assert found.delays == ()
+    with pytest.raises(UsageError, match="already called 'every2'"):
+        run(rows, replace(asked, own=(parse_policy("{name: every2, every: 3}"),)))
+    with pytest.raises(UsageError, match="'sometimes' is not a policy"):
+        run(rows, replace(asked, policies=("sometimes",)))
+    with pytest.raises(Refused, match="roc_auc is defined in no window"):
+        run(rows.with_columns(y=pl.when(pl.col("order") < 500).then("y").otherwise(1)), asked)
 
 
 @pytest.mark.parametrize(
@@ -196,11 +292,10 @@ def test_of_large_windows_the_same_even_share_is_scored_for_every_model(tmp_path
     asked = options(tmp_path, most=10)
     history = prepare(frame(), asked)
     with CellPool(cell_task(history, asked), asked.limits) as pool:
-        one, two = pool.take((0, 9)), pool.take((5, 14))
-        matrix = Matrix(pool, history.cut)
-        window = matrix.misses((0, 9), 15)
-    assert (len(one.misses), len(two.misses), len(window)) == (200, 150, 10)
+        one = pool.scored((0, 9), (10, 20))
+        window = Matrix(pool, history.cut).misses((0, 9), 15)
+    assert len(window) == 10
     truth = frame()["y"].to_numpy()[300:320:2]
     share = frame()["y"].to_numpy()[:200].mean()
-    assert one.levels[15, 0] == pytest.approx(np.mean((truth - share) ** 2))
-    assert np.isfinite(two.levels[15:]).all()
+    assert one.levels[5, 0] == pytest.approx(np.mean((truth - share) ** 2))
+    assert one.missed[5] == pytest.approx(window.mean())

@@ -25,7 +25,7 @@ from everfit.adapters.gateway import FolderGateway
 from everfit.adapters.journal import SqliteJournal
 from everfit.adapters.models import write_model
 from everfit.errors import UsageError
-from everfit.ports import Route, Table
+from everfit.ports import Route, Table, Trial
 from everfit.serve.server import bind
 from tests.unit.serve.fakes import MODEL, ROW, SCHEMA, candidate, until
 
@@ -35,8 +35,8 @@ WAIT = 30.0
 class Server:
     """A child process and how to ask it."""
 
-    def __init__(self, root: Path, log: str = "async") -> None:
-        command = [sys.executable, "-m", "tests.ports.serving_process", str(root), log]
+    def __init__(self, root: Path, log: str = "async", *more: str) -> None:
+        command = [sys.executable, "-m", "tests.ports.serving_process", str(root), log, *more]
         self.said = (root / "server.log").open("w+b")
         self.process = subprocess.Popen(command, stderr=self.said, stdout=self.said)
         self.file = root / "serving" / MODEL / "servers" / f"{self.process.pid}.json"
@@ -190,13 +190,25 @@ def test_an_ending_server_writes_down_all_that_it_answered(
     assert logged(tmp_path, Table.PREDICTIONS) == names
 
 
-@pytest.mark.parametrize("after", [5, 40, 90])
+@pytest.mark.parametrize(
+    ("after", "weight"),
+    [
+        pytest.param(5, 0.0, id="after 5"),
+        pytest.param(90, 0.0, id="after 90"),
+        pytest.param(40, 0.5, id="after 40, while a challenger is tried"),
+    ],
+)
 def test_a_killed_server_loses_nothing_that_it_acknowledged(
-    tmp_path: Path, shelf: Path, start: Callable[..., Server], after: int
+    tmp_path: Path, shelf: Path, start: Callable[..., Server], after: int, weight: float
 ) -> None:
     release(tmp_path, shelf / "1", 1)
     server = start("held")
     until(lambda: server.client.get("/ping").status_code == 200, WAIT)
+    if weight:
+        gateway, other = FolderGateway(tmp_path / "serving"), candidate("2")
+        gateway.publish(other, 2, shelf / "2")
+        gateway.point(MODEL, Route(candidate("1").id, 1, "trial", Trial(other.id, 2, weight, 1.0, "release-2")))
+        until(lambda: gateway.confirmed(MODEL), WAIT)
     answered: list[str] = []
     taken: list[str] = []
 

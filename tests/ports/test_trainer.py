@@ -15,10 +15,14 @@ import psutil
 import pytest
 
 from everfit.adapters.models import load, read_meta
-from everfit.adapters.trainer import LOG_AT_MOST, ProcessTrainer
+from everfit.adapters.process import LOG_AT_MOST
+from everfit.adapters.trainer import ProcessTrainer
+from everfit.checks import check_trainer
 from everfit.clock import rest, ticks
 from everfit.errors import LeaseLost, ModelUnusable, TrainingFailed
-from everfit.ports import Job
+from everfit.ports import Job, Trainer
+from everfit.testing import MemoryTrainer
+from everfit.trainer_checks import Bout
 
 TRAIN = """
 import os, subprocess, sys, time
@@ -318,6 +322,21 @@ def test_a_model_that_cannot_score_the_rows_is_unusable(job: Callable[..., Job])
     (made.folder / "model.pickle").write_bytes(b"nonsense")
     with pytest.raises(ModelUnusable, match="cannot be loaded"):
         ProcessTrainer().score(made.folder, told.folder / "holdout.parquet", told, held)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "parameters"),
+    [
+        pytest.param(ProcessTrainer, {"max_iter": 5}, id="in processes"),
+        pytest.param(MemoryTrainer, {"by": "price"}, id="in memory"),
+    ],
+)
+def test_the_laws_are_kept(
+    job: Callable[..., Job], trainer: Callable[[], Trainer], parameters: dict[str, object]
+) -> None:
+    once = trainer()
+    for law in check_trainer(lambda: Bout(once, job("everfit:gradient_boosting", parameters=parameters))):
+        law()
 
 
 def offspring(project: Path) -> list[int]:

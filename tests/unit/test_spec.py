@@ -246,3 +246,23 @@ def test_the_json_schema_describes_every_key() -> None:
         "decide", "judge", "rollout", "alerts",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    "rollout, said",
+    [
+        pytest.param("{weights: [50%, 5%]}", "rollout: weights: step 3: weight 5% after 50%", id="weights that fall"),
+        pytest.param(
+            "{steps: [{weight: 5%}, {mirror: 1h}]}", "rollout: steps: step 2: mirror after a weight", id="order"
+        ),
+        pytest.param("{steps: [{weight: 5%}], bake: 1h}", "they say it all: leave out bake", id="both forms"),
+        pytest.param("{steps: [{wieght: 5%}]}", "rollout.steps[0]: a step is exactly one of mirror, weight", id="word"),
+        pytest.param("{guard: {checks: []}}", "rollout.guard: a guard without checks sees nothing", id="no check"),
+        pytest.param("{guard: {inconclusive: maybe}}", "rollout.guard.inconclusive: input should be", id="maybe"),
+        pytest.param("{key: _id}", "rollout.key: '_id' is no column of a request", id="a column of ours"),
+    ],
+)
+def test_a_roll_out_that_makes_no_sense_names_its_step(rollout: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(f"{SMALLEST}\nrollout: {rollout}\n")
+    assert said in str(caught.value)

@@ -1,7 +1,7 @@
-"""The child process in which training runs: `python -m everfit.adapters.child TASK.json`.
+"""The child process in which models are trained and scored: `python -m everfit.adapters.child VERB ...`.
 
-Takes a task file; gives the exit code of the work, which a second process does; never outlives the process
-that started it, and leaves none of its own offspring behind.
+Takes `train TASK.json`, or `score SOCKET BYTES SECONDS`; gives the exit code of the work, which a second process does;
+never outlives the process that started it, and leaves none of its own offspring behind.
 
 Two processes, because a thread cannot be relied on: code that holds the interpreter's lock would keep it from
 noticing that the parent died. The warden (this module, before anything heavy is imported) does nothing but
@@ -21,18 +21,31 @@ from pathlib import Path
 
 def main() -> None:
     """Fork the worker, guard it, and end as it ended: its exit code, or 128 and the signal that killed it."""
-    task = Path(sys.argv[1])
+    verb, *told = sys.argv[1:]
     worker = os.fork()
     if worker == 0:
         _leave_the_pipe()
-        from everfit.adapters.fitting import work  # noqa: PLC0415 - heavy: only the worker may import it
-
         # Threads or exit hooks of the user's libraries must not keep a finished worker alive.
-        code = work(task)
+        code = _train(Path(told[0])) if verb == "train" else _score(*told)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    if verb == "score":
+        os.close(int(told[0]))  # the worker's alone: when it ends, the line is cut
     _guard(worker)
+
+
+def _train(task: Path) -> int:
+    from everfit.adapters.fitting import work  # noqa: PLC0415 - heavy: only the worker may import it
+
+    return work(task)
+
+
+def _score(number: str, bound: str, idle: str) -> int:
+    os.set_inheritable(int(number), False)
+    from everfit.adapters.answering import stay  # noqa: PLC0415 - heavy: only the worker may import it
+
+    return stay(int(number), int(bound), float(idle))
 
 
 def _leave_the_pipe() -> None:

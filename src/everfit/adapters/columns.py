@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from everfit.adapters.sources import READERS, csv_options, read_rows
+from everfit.adapters.sources import READERS, csv_options, kind_of_file, read_rows
 from everfit.errors import EverfitError, Refused
 from everfit.observe.moments import as_moments
 from everfit.observe.schema import LOOKED_AT
@@ -101,13 +101,15 @@ def _opened(path: Path) -> _File:
         ".parquet": _parquet,
         ".csv": _csv,
         ".tsv": _csv,
+        ".csv.gz": _whole,
+        ".tsv.gz": _whole,
         ".arrow": _arrow,
         ".feather": _arrow,
         ".ipc": _arrow,
         ".jsonl": _whole,
         ".ndjson": _whole,
     }
-    kind = path.suffix.lower()
+    kind = kind_of_file(path)
     if kind not in kinds:
         raise Refused(f"{path}: files of kind {kind or 'none'!r} are not read; there are: {', '.join(READERS)}")
     try:
@@ -252,7 +254,7 @@ def _arrow(path: Path) -> _File:
 
 
 def _whole(path: Path) -> _File:
-    """A kind that is read whole: rows of JSON say their types only at the end."""
+    """A kind that is read whole: rows of JSON say their types only at the end, and packed ones cannot be skipped."""
     rows = read_rows(path)
     there = set(rows.columns)
 

@@ -1,4 +1,4 @@
-"""What the training child does: call the user's trainer and save its model, or score rows with a saved one.
+"""What the training child does: call the user's trainer, save its model, let the saved copy score the held-out rows.
 
 Takes a task file; gives `result.json` beside it, a model's folder and a Parquet file of scores; never
 decides whether the model is any good, only that it can predict.
@@ -6,7 +6,6 @@ decides whether the model is any good, only that it can predict.
 
 from __future__ import annotations
 
-import errno
 import inspect
 import json
 import random
@@ -22,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from everfit.adapters.answering import answers, failure, scored
 from everfit.adapters.frames import Framing, Meta, categories_in, features_in, natural
 from everfit.adapters.models import FramePredictor, load, write_model
-from everfit.adapters.scores import Floats
-from everfit.clock import ticks
-from everfit.errors import EverfitError, ModelUnusable, TrainingFailed
+from everfit.errors import ModelUnusable, TrainingFailed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,14 +32,12 @@ if TYPE_CHECKING:
 BUILT_IN = {"everfit:gradient_boosting": "everfit.adapters.boosting"}
 CHECKED_ROWS = 200  # so many training rows are predicted before a model counts as one if none are held out
 SCORES = "scores.parquet"  # in the job's folder: what a model says of the held-out rows
-SLAB = 100_000  # rows scored at a time, so that memory does not grow with the rows
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the child is told: the fields of `ports.Job`, and what to do."""
+    """What the child is told: the fields of `ports.Job` that training needs."""
 
-    verb: str  # "train" or "score"
     folder: str
     project: str
     trainer: str
@@ -53,24 +49,17 @@ class Task:
     categories: list[str]
     classes: list[str]
     positive: str | None = None
-    model: str = ""  # score: the model's folder
-    rows: str = ""  # score: the Parquet file
-    timed_rows: int = 0  # score: so many rows are also scored one by one, and timed
+    timed_rows: int = 0  # if rows are to be timed, the held-out ones are scored later, by the scoring child
 
 
 def work(file: Path) -> int:
     """Do what a task file says and write `result.json` beside it; the exit code: 0 done, 1 not."""
     told = Task(**json.loads(file.read_text()))
-    result: dict[str, Any]
     try:
-        result = {"ok": True, **(train(told) if told.verb == "train" else score(told))}
-    except EverfitError as error:
-        traceback.print_exc()
-        result = {"ok": False, "said": str(error)}
+        result = {"ok": True, **train(told)}
     except BaseException as error:  # the user's code may raise anything, SystemExit and MemoryError too
         traceback.print_exc()
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        result = {"ok": False, "full": full, "said": _last_line(error, told)}
+        result = failure(error, told.project)
     (file.parent / "result.json").write_text(json.dumps(result))
     return 0 if result["ok"] else 1
 
@@ -99,46 +88,6 @@ def train(told: Task) -> dict[str, Any]:
     meta = write_model(model, folder / "model", meta, features)
     _check(load(folder / "model"), told, features)
     return {"format": meta.format}
-
-
-def score(told: Task) -> dict[str, Any]:
-    """Score a Parquet file with a saved model into `scores.parquet`."""
-    predictor = load(Path(told.model))
-    rows = pl.read_parquet(told.rows)
-    _leave(_scores(predictor, rows), predictor, told, _timed(predictor, rows, told.timed_rows))
-    return {}
-
-
-def _scores(predictor: FramePredictor, rows: pl.DataFrame) -> Floats:
-    there = _there(predictor, rows)
-    slabs = [predictor.score(there[start : start + SLAB]) for start in range(0, rows.height, SLAB)]
-    return np.concatenate(slabs) if slabs else predictor.score(there)
-
-
-def _timed(predictor: FramePredictor, rows: pl.DataFrame, many: int) -> list[float | None]:
-    """How long so many single rows take, in milliseconds; None for the others."""
-    there = _there(predictor, rows)
-    timed: list[float | None] = [None] * rows.height
-    for row in range(min(many, rows.height)):
-        since = ticks()
-        predictor.score(there[row : row + 1])
-        timed[row] = 1000 * (ticks() - since)
-    return timed
-
-
-def _there(predictor: FramePredictor, rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select(column.name for column in predictor.meta.features if column.name in rows.columns)
-
-
-def _leave(scores: Floats, predictor: FramePredictor, told: Task, timed: list[float | None]) -> None:
-    answered = pl.DataFrame(
-        {
-            "_score": pl.Series(scores.tolist(), dtype=pl.List(pl.Float64)),
-            "_prediction": pl.Series(_predicted(scores, predictor.meta), dtype=pl.String),
-            "_latency_ms": pl.Series(timed, dtype=pl.Float64),
-        }
-    )
-    answered.write_parquet(Path(told.folder) / SCORES)
 
 
 def find_trainer(trainer: str, project: Path) -> Callable[..., Any]:
@@ -228,7 +177,7 @@ def _check(predictor: FramePredictor, told: Task, features: pl.DataFrame) -> Non
     """
     held_out = Path(told.folder) / "holdout.parquet"
     rows = pl.read_parquet(held_out) if held_out.exists() else features.clear()
-    scores = _scores(predictor, rows if rows.height else features.head(CHECKED_ROWS))
+    scores = scored(predictor, rows if rows.height else features.head(CHECKED_ROWS))
     if predictor.meta.task != "regression":
         off = np.abs(scores.sum(axis=1) - 1)
         if off.max() > 1e-3 or scores.min() < -1e-9:
@@ -237,18 +186,4 @@ def _check(predictor: FramePredictor, told: Task, features: pl.DataFrame) -> Non
                 "predict_proba must give a column per class, from 0 to 1, with rows that add up to 1"
             )
     if rows.height and not told.timed_rows:  # an untimed row cannot be held to a limit of latency
-        _leave(scores, predictor, told, [None] * rows.height)
-
-
-def _predicted(scores: Floats, meta: Meta) -> list[str | None]:
-    if meta.task == "regression":
-        return [None] * len(scores)
-    return [meta.classes[place] for place in scores.argmax(axis=1)]
-
-
-def _last_line(error: BaseException, told: Task) -> str:
-    """The last line of a traceback with the place in the user's code where it came from."""
-    what = traceback.format_exception_only(error)[-1].strip()
-    places = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.startswith(told.project)]
-    where = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
-    return f"{what}{where}"
+        answers(scores, predictor.meta, [None] * rows.height).write_parquet(Path(told.folder) / SCORES)

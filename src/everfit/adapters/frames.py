@@ -43,7 +43,7 @@ class Meta:
     classes: tuple[str, ...] = ()  # the order of its scores; empty for regression
     positive: str | None = None  # which class a single column of scores means
     frame: str = "pandas"  # what it was trained on: "pandas" or "polars"
-    format: str = ""  # "skops", "cloudpickle" or "mlflow"; known once it is written
+    format: str = ""  # "skops", "cloudpickle", "onnx" or "mlflow"; known once it is written
     note: str = ""  # why it is in this format
     sample: Mapping[str, Any] = field(default_factory=dict)  # one row it can predict, to warm it with
 

@@ -1,7 +1,7 @@
 """The built-in gateway: folders that model servers of this machine watch.
 
 Takes published models and routes; gives `<root>/<model>/<candidate>/`, `routing.json` (candidate, version,
-key, previous, at, keys) and what the files `servers/<pid>.json` say; never talks to a server and never
+key, trial, previous, number, at, keys) and what the files `servers/<pid>.json` say; never talks to a server and never
 loads a model.
 """
 
@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 from everfit.clock import wall
 from everfit.errors import Conflict, DiskFull, EverfitError, ModelUnusable, Unavailable, UsageError
 from everfit.ids import issued_id
-from everfit.ports import Route
+from everfit.ports import ALL_OF_IT, Route, Trial, check_trial
 from everfit.retrain.candidate import Candidate
 
 if sys.platform != "win32":
@@ -34,6 +35,8 @@ KEYS_KEPT = 200  # causes remembered, so that a step that is repeated late does 
 
 class FolderGateway:
     """Implements `everfit.ports.Gateway` with folders below `root`. Threads and processes may share it."""
+
+    can = ALL_OF_IT
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -54,28 +57,34 @@ class FolderGateway:
         with _disk(self._root):
             _copy(folder, self._published(candidate.id))
 
-    def point(self, model: str, route: Route) -> None:
-        """Send all traffic of `model` to a published candidate; the key that is live already changes nothing.
+    def point(self, model: str, route: Route, *, after: str | None = None) -> None:
+        """Send the traffic of `model` to published candidates; the key that is live already changes nothing.
 
         Raises:
-            ModelUnusable: the candidate was not published, or this key pointed before and another came after it.
-            Conflict: the key pointed to another candidate before.
+            ModelUnusable: a candidate was not published, or this key pointed before and another came after it.
+            Conflict: another key than `after` is live, or the key pointed to something else before.
+            UsageError: a share of the trial lies outside its bounds.
         """
+        check_trial(route)
         with _disk(self._root), self._alone(model):
             now = _read(self._routing(model))
             seen: dict[str, str] = dict(now.get("keys", {}))
             if route.key in seen:
                 _once(seen[route.key], str(now["key"]), route)
                 return
-            self._place(model, route.candidate)
+            _fence(str(now.get("key", "")), after, route)
+            for candidate in _named(route):
+                self._place(model, candidate)
             before = now.get("candidate")
             routing = {
                 "candidate": route.candidate,
                 "version": route.version,
                 "key": route.key,
+                "trial": asdict(route.trial) if route.trial else None,
                 "previous": before if before != route.candidate else now.get("previous"),
+                "number": int(now.get("number", 0)) + 1,  # rises with every change, for people who look at metrics
                 "at": wall().isoformat(),
-                "keys": dict([*seen.items(), (route.key, route.candidate)][-KEYS_KEPT:]),
+                "keys": dict([*seen.items(), (route.key, _cause(route))][-KEYS_KEPT:]),
             }
             _replace(self._routing(model), routing)
 
@@ -83,23 +92,37 @@ class FolderGateway:
         """Where traffic was last told to go."""
         with _disk(self._root):
             routing = _read(self._routing(model))
-        return Route(routing["candidate"], routing["version"], routing["key"]) if routing else None
+        return _route(routing) if routing else None
 
     def confirmed(self, model: str) -> bool:
-        """Whether every server that is up answers with the live route. True when no server is up."""
+        """Whether every server that is up follows the live route. True when no server is up.
+
+        Raises:
+            ModelUnusable: a server cannot load the challenger of this route, or not keep it up.
+        """
         live = self.live(model)
-        return live is None or all(server.get("key") == live.key for server in self.servers(model))
+        if live is None:
+            return True
+        servers = self.servers(model)
+        for server in servers:
+            trouble = server.get("trouble") or {}
+            if trouble.get("key") == live.key:
+                raise ModelUnusable(
+                    f"the server {server['pid']} cannot try version {trouble['version']}: {trouble['said']}"
+                )
+        return all(server.get("key") == live.key for server in servers)
 
     def servers(self, model: str) -> list[dict[str, Any]]:
-        """What each server that is up last said of itself: pid, port, candidate, version, key, at, error."""
+        """What each server that is up last said of itself: pid, port, candidate, version, key, trouble, at, error."""
         with _disk(self._root):
             found = [_told(file) for file in sorted(self._home(model).glob("servers/*.json"))]
         return [server for server in found if _up(server, wall())]
 
     def withdraw(self, model: str, candidate: str) -> None:
-        """Remove a published model; nothing happens when it is live or unknown."""
+        """Remove a published model; nothing happens when it is live, tried or unknown."""
         with _disk(self._root), self._alone(model):
-            if _read(self._routing(model)).get("candidate") == candidate:
+            routing = _read(self._routing(model))
+            if routing and candidate in _named(_route(routing)):
                 return
             _remove(self._home(model) / _name(candidate))
             _remove(self._published(candidate))
@@ -136,9 +159,9 @@ def _name(part: str) -> str:
 
 
 def _once(before: str, live: str, route: Route) -> None:
-    if before != route.candidate:
+    if before != _cause(route):
         raise Conflict(
-            f"the cause {route.key} already pointed to {before}; pointing to {route.candidate} needs a cause of its own"
+            f"the cause {route.key} already pointed to {before}; pointing to {_cause(route)} needs a cause of its own"
         )
     if live != route.key:
         # A step that is repeated late must neither undo what came after it nor be told that it worked.
@@ -146,6 +169,31 @@ def _once(before: str, live: str, route: Route) -> None:
             f"{route.candidate} went live by {route.key} before, and {live} has pointed elsewhere since; "
             "release it again if it shall serve"
         )
+
+
+def _fence(live: str, after: str | None, route: Route) -> None:
+    if after is not None and after != live:
+        raise Conflict(
+            f"{route.key} was to follow {after or 'nothing'}, and {live or 'nothing'} is live; "
+            "what came in between stands"
+        )
+
+
+def _route(routing: Mapping[str, Any]) -> Route:
+    trial = routing.get("trial")
+    return Route(routing["candidate"], routing["version"], routing["key"], Trial(**trial) if trial else None)
+
+
+def _named(route: Route) -> list[str]:
+    return [route.candidate, *([route.trial.candidate] if route.trial else [])]
+
+
+def _cause(route: Route) -> str:
+    """What a key stands for."""
+    trial = route.trial
+    if trial is None:
+        return route.candidate
+    return f"{route.candidate} beside {trial.candidate} ({trial.weight!r}, {trial.mirror!r}, {trial.salt})"
 
 
 def _up(server: Mapping[str, Any], now: datetime) -> bool:

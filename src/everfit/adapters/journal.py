@@ -10,6 +10,7 @@ import errno
 import io
 import queue
 import sqlite3
+import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,9 @@ import polars as pl
 
 from everfit.errors import DiskFull, Unavailable, UsageError
 from everfit.ports import Batch, Table
+
+if sys.platform != "win32":
+    import fcntl
 
 _OURS = 0x45764A31  # "EvJ1": the file says whose it is
 _PATIENCE = 60.0  # seconds to wait for another process's transaction
@@ -211,7 +215,8 @@ class SqliteJournal:
             closing = len(told) < len(asks)
             try:
                 connection = connection or self._open()
-                numbers = _insert(connection, told)
+                with self._turn():
+                    numbers = _insert(connection, told)
             except Exception as error:  # whatever it was, each caller must hear that nothing was kept
                 for ask in told:
                     ask.done.set_exception(_meant(error, self._path))
@@ -220,6 +225,16 @@ class SqliteJournal:
                     ask.done.set_result(number)
         if connection is not None:
             connection.close()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for other processes that append. SQLite itself sleeps between looks at its lock, and one may starve."""
+        if sys.platform == "win32":
+            yield
+            return
+        with self._path.with_name(f"{self._path.name}-turn").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # ends with the process that holds it
+            yield
 
     def _gathered(self) -> list[_Ask | None]:
         asks = [self._asks.get()]

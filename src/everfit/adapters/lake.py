@@ -19,7 +19,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pyarrow.dataset import Dataset
 
 from everfit.errors import DiskFull, Refused, Unavailable
-from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS, REFUSED_COLUMNS
+from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS, REFUSED_COLUMNS, SHADOW_COLUMNS
 from everfit.ports import Table
 from everfit.retrain.recipe import LakeVersion
 
@@ -28,8 +28,14 @@ COLUMNS = {
     Table.PREDICTIONS: PREDICTION_COLUMNS,
     Table.LABELS: LABEL_COLUMNS,
     Table.REFUSED: REFUSED_COLUMNS,
+    Table.SHADOW: SHADOW_COLUMNS,
 }
-MOMENT_OF = {Table.PREDICTIONS: "_time", Table.LABELS: "_arrived", Table.REFUSED: "_arrived"}
+MOMENT_OF = {
+    Table.PREDICTIONS: "_time",
+    Table.LABELS: "_arrived",
+    Table.REFUSED: "_arrived",
+    Table.SHADOW: "_time",
+}
 _TRIES = 20  # against writers of other sources; each loss means that somebody else has won
 _MANY, _SMALL = 4, 16 * 2**20  # a day with this many files below this many bytes is worth merging
 _VERSIONS_KEPT = 16  # pinned versions whose list of files is remembered
@@ -60,7 +66,7 @@ def foreign_table(where: str) -> Dataset:
 
 
 class DeltaLake:
-    """`ports.Lake`: three Delta tables under one root. Thread-safe; other processes may write too."""
+    """`ports.Lake`: Delta tables under one root. Thread-safe; other processes may write too."""
 
     def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
         """Name the place; nothing is read or made yet.

@@ -5,12 +5,14 @@ unpickles anything from the shelf whose bytes are not the ones that were judged,
 unless the model is one.
 
 A model's folder holds `model.json` (what it is), `categories.json` (the categories that training saw) and one
-of `model.skops`, `model.pickle` or `mlflow/`; of the default trainer's models also `probe.parquet` (see `folding`).
+of `model.skops`, `model.pickle`, `model.onnx` or `mlflow/`; of models that can be asked in a shorter way also
+`probe.parquet` (see `folding`).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,8 +30,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from everfit.adapters.folding import Folded, folded, write_probe
+from everfit.adapters.folding import folded, write_probe
 from everfit.adapters.frames import Framing, Meta, categories_in
+from everfit.adapters.matrix import Folded
+from everfit.adapters.onnx import OnnxModel, is_onnx, write_onnx
 from everfit.adapters.scores import Floats, scores_of
 from everfit.errors import DiskFull, EverfitError, ModelUnusable, Unavailable
 from everfit.retrain.candidate import ModelFile
@@ -44,6 +48,7 @@ REVIEWED = (
     "sklearn.utils.validation.check_array",
 )
 Quick = Callable[[Floats, Sequence[Sequence[str | None]], Floats], Floats]
+_say = logging.getLogger("everfit.models")
 _SAMPLE = 50  # rows on which a loaded copy must answer as the original did
 
 
@@ -51,7 +56,7 @@ class FramePredictor:
     """A loaded model together with the frames it takes. `short` answers the same from polars rows."""
 
     def __init__(
-        self, model: Any, meta: Meta, categories: Mapping[str, Sequence[str]], short: Folded | None = None
+        self, model: Any, meta: Meta, categories: Mapping[str, Sequence[str]], short: Folded | OnnxModel | None = None
     ) -> None:
         self.meta = meta
         self.model = model
@@ -71,8 +76,16 @@ class FramePredictor:
         """
         if rows.is_empty():
             return np.zeros((0, len(self.meta.classes) or 1))
-        if self.short is not None:
-            return scores_of(self.short, self._framing.typed(rows), self.meta)
+        if self.short is None:
+            return self.original(rows)
+        scores = self.short.score(self._framing.typed(rows))
+        # What is not a number here is refused there, with the library's own words.
+        return scores if np.isfinite(scores).all() else self.original(rows)
+
+    def original(self, rows: pl.DataFrame) -> Floats:
+        """As `score`, by the model as its library has it."""
+        if isinstance(self.model, OnnxModel):
+            return self.model.score(self._framing.typed(rows))
         return scores_of(self.model, self._framing.build(rows), self.meta)
 
 
@@ -80,7 +93,8 @@ def write_model(model: Any, folder: Path, meta: Meta, rows: pl.DataFrame) -> Met
     """Write what a trainer returned into a folder of its own; the meta data with the format that it took.
 
     skops if the model comes back the same without types that nobody reviewed, else cloudpickle. A path is
-    taken for the folder of an MLflow model. `rows` are the features it was trained on.
+    taken for an ONNX file if it ends with .onnx, else for the folder of an MLflow model; an `onnx.ModelProto` is
+    written as such a file. `rows` are the features it was trained on.
 
     Raises:
         ModelUnusable: it cannot be written in a way that it can be read again.
@@ -91,7 +105,10 @@ def write_model(model: Any, folder: Path, meta: Meta, rows: pl.DataFrame) -> Met
     meta = replace(meta, sample={c.name: _plain(sample[0][c.name]) for c in meta.features} if sample else {})
     framing = Framing(meta, categories)
     probe = framing.build(rows.head(_SAMPLE))
-    if isinstance(model, str | os.PathLike):
+    if is_onnx(model):
+        write_onnx(model, folder, meta)
+        meta = replace(meta, format="onnx", note="an ONNX model that the trainer made")
+    elif isinstance(model, str | os.PathLike):
         meta = _copy_mlflow(Path(model), folder, meta)
     elif _is_python_model(model):
         import cloudpickle  # noqa: PLC0415 - only models that need it pay for it
@@ -131,8 +148,14 @@ def load(folder: Path) -> FramePredictor:
     meta = read_meta(folder)
     try:
         categories = json.loads((folder / "categories.json").read_text())
-        model = _load_object(folder, meta.format)
-        return FramePredictor(model, meta, categories, folded(model, folder, meta, Framing(meta, categories)))
+        model = _load_object(folder, meta)
+        short: Folded | OnnxModel | None
+        short, how = folded(model, folder, meta, Framing(meta, categories))
+        if isinstance(model, OnnxModel):
+            short, how = model, model.form
+        answers = "the original" if short is None else "a shorter way"
+        _say.info("model loaded", extra={"model": folder.name, "answers": answers, "how": how})
+        return FramePredictor(model, meta, categories, short)
     except EverfitError:
         raise
     except Exception as error:  # unpickling runs the user's code, which may raise anything
@@ -232,8 +255,8 @@ def _away(error: OSError, root: Path) -> EverfitError:
     return Unavailable(f"the shelf of models {root} does not answer: {error}")
 
 
-def _load_object(folder: Path, format: str) -> Any:
-    match format:
+def _load_object(folder: Path, meta: Meta) -> Any:
+    match meta.format:
         case "skops":
             return _read_skops(folder / "model.skops")
         case "cloudpickle":
@@ -244,8 +267,10 @@ def _load_object(folder: Path, format: str) -> Any:
             from everfit.adapters.registry import load_pyfunc  # noqa: PLC0415 - MLflow takes seconds to import
 
             return load_pyfunc(folder / "mlflow")
+        case "onnx":
+            return OnnxModel(folder, meta)
         case _:
-            raise ModelUnusable(f"{folder / 'model.json'} names the unknown format {format!r}")
+            raise ModelUnusable(f"{folder / 'model.json'} names the unknown format {meta.format!r}")
 
 
 def _write_skops(model: Any, path: Path, meta: Meta, probe: Any) -> str | None:

@@ -269,7 +269,7 @@ def _answers_alike(kept: Path, meta: Meta) -> Any | None:
         bare = scores_of(predictor.model, sent, meta)
     except ModelUnusable:  # it may refuse text where it was trained on categories; the pyfunc serves it then
         return None
-    return predictor.model if np.array_equal(bare, predictor.score(pl.from_pandas(sent))) else None
+    return predictor.model if np.array_equal(bare, predictor.original(pl.from_pandas(sent))) else None
 
 
 def _as_sent(row: pl.DataFrame, meta: Meta) -> pd.DataFrame:

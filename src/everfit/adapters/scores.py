@@ -43,8 +43,18 @@ def scores_of(model: Any, frame: Any, meta: Meta) -> Floats:
         raise ModelUnusable(f"the model answered with shape {given.shape} to {rows} rows")
     if meta.task == "regression":
         return _finite(_numbers(given).reshape(rows, -1), width=1)
-    known = columns if columns and set(columns) <= set(meta.classes) else _classes_of(model)
+    known = columns if columns and set(columns) <= set(meta.classes) else classes_of(model, meta)
     return _by_class(given, known, meta)
+
+
+def classes_of(model: Any, meta: Meta) -> list[str] | None:
+    """A model's `classes_` as the lake writes them; None if it names none."""
+    known = getattr(model, "classes_", None)
+    if known is None:
+        return None
+    texts = [class_text(value) for value in known]
+    # XGBoost trains on truth values and calls them 0 and 1.
+    return ["false", "true"] if texts == ["0", "1"] and set(meta.classes) == {"false", "true"} else texts
 
 
 def _by_class(given: NDArray[Any], known: Sequence[str] | None, meta: Meta) -> Floats:
@@ -84,11 +94,6 @@ def _hard(single: NDArray[Any], classes: Sequence[str]) -> Floats | None:
     scores = np.zeros((len(single), len(classes)))
     scores[np.arange(len(single)), np.array([places[text] for text in texts], dtype=np.int64)[back.reshape(-1)]] = 1.0
     return scores
-
-
-def _classes_of(model: Any) -> list[str] | None:
-    known = getattr(model, "classes_", None)
-    return None if known is None else [class_text(value) for value in known]
 
 
 def _numbers(given: NDArray[Any]) -> Floats:

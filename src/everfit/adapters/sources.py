@@ -7,6 +7,8 @@ file is new: the caller keeps the keys that it has taken.
 from __future__ import annotations
 
 import glob
+import gzip
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,9 +67,10 @@ def read_rows(path: Path) -> pl.DataFrame:
     Raises:
         Refused: it is empty, cut off, or not of a kind that can be read.
     """
-    read = READERS.get(path.suffix.lower())
+    kind = kind_of_file(path)
+    read = READERS.get(kind)
     if read is None:
-        raise Refused(f"{path}: files of kind {path.suffix or 'none'!r} are not read; there are: {', '.join(READERS)}")
+        raise Refused(f"{path}: files of kind {kind or 'none'!r} are not read; there are: {', '.join(READERS)}")
     try:
         if path.stat().st_size == 0:
             raise Refused(f"{path}: the file is empty; write at least a header and a row")
@@ -76,11 +79,9 @@ def read_rows(path: Path) -> pl.DataFrame:
         raise Refused(
             f"{path}: cannot be read ({error.strerror or error}); check the name and its permissions"
         ) from error
-    except (pl.exceptions.PolarsError, ValueError) as error:
+    except (pl.exceptions.PolarsError, ValueError, EOFError, zlib.error) as error:  # the last two: a torn gzip
         said = str(error).splitlines()[0][:200]
-        raise Refused(
-            f"{path}: cut off or not {path.suffix.lower()} ({said}); write it again, then rename it here"
-        ) from error
+        raise Refused(f"{path}: cut off or not {kind} ({said}); write it again, then rename it here") from error
     if rows.is_empty():
         raise Refused(f"{path}: there is no row in the file; write at least one")
     return rows
@@ -93,9 +94,19 @@ def _key(path: Path, _size: int, _changed: int) -> str:
         return file_digest(content, "blake2b").hexdigest()[:32]
 
 
+def kind_of_file(path: Path) -> str:
+    """The ending that tells how a file is read, in small letters; of a packed one both endings.
+
+    >>> kind_of_file(Path("a.b.PARQUET")), kind_of_file(Path("days.csv.gz"))
+    ('.parquet', '.csv.gz')
+    """
+    ending = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + ending if ending == ".gz" else ending
+
+
 def csv_options(path: Path) -> dict[str, Any]:
     """How a CSV is read: its separator, what stands for null, and types from all rows."""
-    with path.open("rb") as content:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as content:
         header = content.read(_HEAD).split(b"\n", 1)[0].decode("utf-8", "replace")
     separator = max(_SEPARATORS, key=header.count)
     return {"separator": separator, "null_values": _NULLS, "infer_schema_length": None}
@@ -127,6 +138,8 @@ READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".parquet": _parquet,
     ".csv": _csv,
     ".tsv": _csv,
+    ".csv.gz": _csv,  # polars unpacks it
+    ".tsv.gz": _csv,
     ".arrow": _arrow,
     ".feather": _arrow,
     ".ipc": _arrow,

@@ -12,6 +12,7 @@ rows are asked, repeating them costs more than the calls, and each tree is asked
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,6 @@ class Trees:
         self._baseline = np.asarray(model._baseline_prediction, dtype=np.float64).reshape(1, self._width)
         self._each = [(tree.nodes, tree.raw_left_cat_bitsets) for tree in flat]
         self._known, self._places = known, places
-        self._nodes, self._sets = _joined(self._each, len(places))
         self._places_joined = np.append(places, np.uint32(0))
         self._numbers = np.arange(len(flat), dtype=np.float64)
 
@@ -49,8 +49,15 @@ class Trees:
             self._together(matrix, leaves)
         else:
             self._one_by_one(matrix, leaves)
-        # Added one after the other as scikit-learn does, so that not even the last digit differs.
-        return np.ascontiguousarray(out.cumsum(axis=0)[-1].T)
+        # Added one after the other as scikit-learn does, so that not even the last digit differs. Of a single column
+        # `add.reduce` would add pairs first.
+        whole = out.cumsum(axis=0)[-1] if rows * self._width == 1 else np.add.reduce(out, axis=0)
+        return np.ascontiguousarray(whole.T)
+
+    @cached_property
+    def _all_as_one(self) -> tuple[Any, Any]:
+        # Made when the first few rows are asked: it takes longer than to walk a hundred rows.
+        return _joined(self._each, len(self._places))
 
     def _together(self, matrix: Floats, leaves: Floats) -> None:
         rows, features = matrix.shape
@@ -58,7 +65,8 @@ class Trees:
         repeated[:, :, :features] = matrix
         repeated[:, :, features] = self._numbers[:, None]
         flat = repeated.reshape(-1, features + 1)
-        self._walk(self._nodes, flat, self._sets, self._known, self._places_joined, 1, leaves.reshape(-1))
+        nodes, sets = self._all_as_one
+        self._walk(nodes, flat, sets, self._known, self._places_joined, 1, leaves.reshape(-1))
 
     def _one_by_one(self, matrix: Floats, leaves: Floats) -> None:
         for place, (nodes, sets) in enumerate(self._each):

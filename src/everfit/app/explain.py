@@ -16,24 +16,38 @@ from typing import Any
 
 import polars as pl
 
-from everfit.app.views import reason_view, vars_of, version_view, versions_of, window_view
+from everfit.app.views import reason_view, said_of, vars_of, version_view, versions_of, window_view
 from everfit.app.wiring import App
 from everfit.decide.again import difference
-from everfit.decide.decision import Decision, Retrain
+from everfit.decide.decision import Decision, Recall, Retrain
 from everfit.decide.diagnose import DataBug, Diagnosis, diagnose
-from everfit.decide.history import FleetRecord, History
+from everfit.decide.history import FleetRecord, History, RecallRecord, RunRecord
 from everfit.decide.options import Rules, read_rules
 from everfit.decide.policy import decide
 from everfit.detect.signal import NotEnough, Reading
 from everfit.errors import EverfitError, UsageError
-from everfit.facts import DataChecked, Decided, Judged, RenewBegan, RenewEnded, StepFailed, WindowClosed
+from everfit.facts import (
+    DataChecked,
+    Decided,
+    Fact,
+    Judged,
+    RecallBegan,
+    RecallEnded,
+    ReleasePlanned,
+    RenewBegan,
+    RenewEnded,
+    StepFailed,
+    WindowClosed,
+)
+from everfit.flows.bench import with_bench
 from everfit.flows.measure import Measure
 from everfit.flows.rules import rules_of
+from everfit.fold import fold
 from everfit.ledger import Entry
 from everfit.observe.window import Span
 from everfit.ports import Lake, Table
 from everfit.retrain.recipe import LakeVersion
-from everfit.standing import Kept, Standing, Story, fold, run_of
+from everfit.standing import Kept, Standing, Story, run_of
 
 INSTANT = timedelta(microseconds=1)  # what arrived at the very moment was seen
 
@@ -115,8 +129,10 @@ def _diagnosis(found: Diagnosis) -> dict[str, Any]:
 
 
 def _explain_run(standing: Standing, story: Story) -> dict[str, Any]:
-    began, checked, judged = story.find(RenewBegan), story.find(DataChecked), story.find(Judged)
-    ended, failed = story.find(RenewEnded), story.find(StepFailed)
+    began = story.find(RenewBegan) or story.find(RecallBegan)
+    checked, judged, failed = story.find(DataChecked), story.find(Judged), story.find(StepFailed)
+    ended = story.find(RenewEnded) or story.find(RecallEnded)
+    known: tuple[RunRecord | RecallRecord, ...] = (*standing.history.runs, *standing.history.recalls)
     verdict = judged.verdict if judged else None
     return {
         "run": story.run,
@@ -128,9 +144,16 @@ def _explain_run(standing: Standing, story: Story) -> dict[str, Any]:
         "gain": vars_of(verdict.evidence.gain) if verdict and verdict.evidence.gain else None,
         "rows": verdict.evidence.rows if verdict else None,
         "gates": [vars_of(gate) for gate in verdict.gates] if verdict else [],
-        "outcome": next((run.outcome for run in standing.history.runs if run.run == story.run), None),
+        "outcome": next((run.outcome for run in known if run.run == story.run), None),
         "steps": [type(fact).__name__ for fact in story.facts],
+        "release": [said for fact in _release_facts(standing, story.run) if (said := said_of(fact))],
     }
+
+
+def _release_facts(standing: Standing, run: str) -> list[Fact]:
+    """What happened when a run's candidate was released, or in that release itself."""
+    planned = [(story, story.find(ReleasePlanned)) for story in standing.stories.values()]
+    return [fact for story, plan in planned if plan and run in (story.run, plan.cause) for fact in story.facts]
 
 
 # ---- asked again -----------------------------------------------------------------------------------------------------
@@ -166,7 +189,7 @@ def _beginning(entries: Sequence[Entry], run: str) -> int | None:
     """The decision that began a run."""
     for entry in entries:
         fact = entry.fact if entry.kind == Decided.__name__ else None
-        if isinstance(fact, Decided) and isinstance(fact.decision, Retrain) and run_of(fact.decision) == run:
+        if isinstance(fact, Decided) and isinstance(fact.decision, Retrain | Recall) and run_of(fact.decision) == run:
             return entry.number
     return None
 
@@ -186,7 +209,8 @@ def _rules(app: App, fact: Decided) -> tuple[Rules, str]:
 def rerun_decision(entries: Sequence[Entry], number: int, rules: Rules) -> Rerun:
     """Ask the policy again on the ledger as it was just before a decision."""
     entry, fact = _decided(entries, number)
-    past = _as_it_was(fold(entries[: number - 1], model=entry.model).history, fact.decision, rules)
+    before = with_bench(fold(entries[: number - 1], model=entry.model), rules.limits.bench)
+    past = _as_it_was(before, fact.decision, rules)
     again = decide(past, rules, entry.at)
     differs = difference(fact.decision, again)
     if differs:
@@ -274,7 +298,7 @@ class PinnedLake:
 
     lake: Lake
     then: LakeVersion
-    at: datetime  # refused rows have no version of their own; those that came later are left out
+    at: datetime  # refused and shadow rows have no version of their own; those that came later are left out
 
     def read(
         self, table: Table, *, since: datetime | None, until: datetime | None, version: int | None = None
@@ -283,6 +307,9 @@ class PinnedLake:
         if table is Table.REFUSED:
             last = self.at + INSTANT
             return self.lake.read(table, since=since, until=last if until is None else min(until, last))
+        if table is Table.SHADOW:  # nor have these, and they are read by event time
+            came = pl.col("_arrived") < self.at + INSTANT
+            return self.lake.read(table, since=since, until=until).filter(came)
         pinned = self.then.predictions if table is Table.PREDICTIONS else self.then.labels
         return self.lake.read(table, since=since, until=until, version=pinned if version is None else version)
 

@@ -1,7 +1,7 @@
-"""What people and other systems say to a model: ask, answer, pause, tell of an event, roll back.
+"""What people and other systems say to a model: ask, answer, pause, tell of an event.
 
-Takes an app and words; gives facts in the ledger; never waits for what follows from them, except for a roll-back,
-which it carries out itself: that is the shortest path in the code.
+Takes an app and words; gives facts in the ledger; never waits for what follows from them. What is said to a release
+under way stands in `everfit.app.steering`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from everfit.app.wiring import App
-from everfit.clock import rest, ticks, wall
+from everfit.clock import wall
 from everfit.decide.history import WindowRecord
-from everfit.errors import Conflict, ModelUnusable, UsageError
+from everfit.errors import Conflict, UsageError
 from everfit.facts import (
     Answered,
     ApprovalAsked,
@@ -23,17 +23,13 @@ from everfit.facts import (
     ReleaseEnded,
     Resumed,
     RetrainAsked,
-    WentLive,
 )
-from everfit.flows.durable import Alive, Desk, Next, NotYet, Progress, advance, begin
-from everfit.flows.release import release, way_back
 from everfit.ids import content_key
 from everfit.ports import Write
 from everfit.settings import whoami
-from everfit.standing import PEOPLE, Kept, Standing, Story
+from everfit.standing import PEOPLE, Standing
 
 F = TypeVar("F", EventHeard, RetrainAsked, Answered, Dismissed, Paused, Resumed)
-IN_HAND = 2.0  # seconds that a roll-back waits for a release's step that is in a worker's hand
 TRIES = 20  # a person's word is written after whatever was written meanwhile
 
 
@@ -171,70 +167,3 @@ def answer(app: App, question: str | None, why: str, *, approved: bool) -> tuple
     else:
         say(app, lambda _: fact)
     return key, waiting[key]
-
-
-def roll_back(app: App, why: str) -> tuple[Kept, Kept]:
-    """Point traffic back to the previous champion, now. Gives (from, to).
-
-    Raises:
-        UsageError: there is nothing to go back to.
-        ModelUnusable: the previous champion cannot serve; the present one still does.
-    """
-    _way_back(app)
-    _abort_releases(app)
-    champion, to = _way_back(app)  # one of those releases may have gone live before its word was ours
-    previous = to.candidate.id
-    run = f"release-back-{content_key(champion.candidate.id, previous, wall())}"
-    plan = way_back(champion, to, f"{whoami()}: {why or 'no reason given'}")
-    desk, follower, steps = app.desk("person"), app.follower(), app.steps()
-    begin(desk, app.spec.model, run, plan)
-    while not _is_live(app, run):
-        if (
-            advance(desk, follower, run, lambda now, story, alive: release(steps, now, story, alive))
-            is Progress.WAITING
-        ):
-            break
-    if not _is_live(app, run):
-        ended = app.standing().stories[run].find(ReleaseEnded)
-        said = ended.said if ended else "its run waits; a worker goes on with it"
-        raise ModelUnusable(f"version {to.version} does not serve, version {champion.version} still does: {said}")
-    return champion, to
-
-
-def _way_back(app: App) -> tuple[Kept, Kept]:
-    """The model that serves, and the one to go back to."""
-    standing = app.standing()
-    champion, previous = standing.champion, standing.history.previous
-    if champion is None or previous is None:
-        raise UsageError(f"{app.spec.model} has no previous champion to go back to")
-    return champion, standing.bench[previous]
-
-
-def _is_live(app: App, run: str) -> bool:
-    """Whether the roll-back serves. Its last stages are left to a worker: they may need the registry."""
-    return app.standing().stories[run].find(WentLive) is not None
-
-
-def _abort_releases(app: App) -> None:
-    """A release under way must not go live after its roll-back: none of its steps is in hand when it is ended."""
-    desk = app.desk("person")
-    for run in app.store.sleepers(app.spec.model):
-        if run.startswith("release-"):
-            _abort(app, desk, run)
-
-
-def _abort(app: App, desk: Desk, run: str) -> None:
-    fact = ReleaseEnded("aborted", f"{whoami()} rolled back")
-
-    def aborted(_: Standing, story: Story, __: Alive) -> Next | NotYet:
-        return NotYet() if story.find(ReleaseEnded) else Next(fact, ends=True)
-
-    until = ticks() + IN_HAND
-    while advance(desk, app.follower(), run, aborted) is Progress.TAKEN:
-        if ticks() > until:  # its worker hangs: its fact will come second, and write nothing
-            story = app.standing().stories[run]
-            app.store.append(
-                Write(app.spec.model, run, len(story.facts) + 1, fact, app.clock.now(), whoami(), ends=True)
-            )
-            return
-        rest(0.02)

@@ -10,15 +10,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import yaml
 
 from everfit.adapters.sources import read_rows
-from everfit.app.up import child_environment
+from everfit.app.children import child_environment
 from everfit.app.wiring import App
 from everfit.decide.policy import default_triggers
 from everfit.errors import EverfitError, Refused, UsageError
@@ -27,8 +29,10 @@ from everfit.observe.options import FeatureOptions, FilesSource
 from everfit.observe.schema import Schema, learn
 from everfit.retrain.options import DEFAULT_TRAINER
 from everfit.settings import SPEC_FILE
+from everfit.spec import Spec, parse_spec
 from everfit.units import duration_text
 
+ANSWER = "write one with `everfit backtest DATA --target COL --json FILE`"
 FEW_CLASSES = 20  # a whole-number target with more values is a quantity, not a class
 ROWS_A_WINDOW = 400  # wanted; windows are then twice what a reading needs at least
 WINDOWS = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(days=7), timedelta(days=30))
@@ -76,14 +80,79 @@ def begin(folder: Path, wanted: Wanted) -> Begun:
     taken, labels = take_history(rows, rules, now=None, issue=lambda: str(next(places)))
     if taken.rows.is_empty():
         raise Refused(f"{wanted.data}: no row can be taken: {', '.join(taken.reasons())}")
-    schema = learn(rows, reserved=rules.reserved, options=FeatureOptions(exclude=_never(rows, rules)))
+    never = names_of_rows(rows, rules.reserved)
+    schema = learn(rows, reserved=rules.reserved, options=FeatureOptions(exclude=never))
     folder.mkdir(parents=True, exist_ok=True)
-    spec.write_text(_spec_text(wanted, task, taken.rows["_time"], (folder, _never(rows, rules))), encoding="utf-8")
+    spec.write_text(_spec_text(wanted, task, taken.rows["_time"], (folder, never)), encoding="utf-8")
     said = (
         f"{rows.height:,} rows, {labels.rows.height:,} of them labelled, {len(schema.features)} features",
         *(f"{count:,} rows would be refused: {reason}" for reason, count in taken.reasons().items()),
     )
     return Begun(spec, task, rows.height, said)
+
+
+def begin_from(folder: Path, answer: Path, data: Path | None = None, time: str | None = None) -> Begun:
+    """Write the spec that a backtest recommends, with its data as the source of rows.
+
+    Args:
+        folder: the project's folder.
+        answer: the JSON file of `everfit backtest`.
+        data: where the rows are, if not where the backtest read them.
+        time: the column of event times, for a backtest that had none.
+
+    Raises:
+        UsageError: the file is no answer of a backtest, it has no spec or no times, or the folder holds a spec already.
+        SpecError: what it recommends is no spec.
+    """
+    spec = folder / SPEC_FILE
+    if spec.exists():
+        raise UsageError(f"{spec} is there already; edit it, or name another folder")
+    told = _answer(answer)
+    files = told["data"] if data is None else [str(data)]
+    best = told["recommended"]
+    if best["spec"] is None:
+        raise UsageError(
+            f"{answer}: it recommends {best['policy']}, which no spec can say; begin with --data and --time"
+        )
+    if time is None and not told["read"]["begins"]:
+        raise UsageError(f"{answer}: the backtest had no column of times; name that of your rows with --time")
+    wanted: dict[str, Any] = yaml.safe_load(best["spec"])
+    wanted |= {} if time is None else {"time": time}
+    observe = wanted.pop("observe", {})
+    if len(files) == 1 and "source" not in observe:
+        observe["source"] = {"kind": "files", "path": os.path.relpath(Path(files[0]).absolute(), folder.absolute())}
+    head = {name: wanted.pop(name) for name in ("model", "task", "target", "time", "id") if name in wanted}
+    body = yaml.safe_dump(head | {"observe": observe} | wanted, sort_keys=False, allow_unicode=True)
+    read = parse_spec(body, str(answer))
+    folder.mkdir(parents=True, exist_ok=True)
+    spec.write_text(f"# Recommended by `everfit backtest`: {' '.join(best['said'].split())}\n{body}", encoding="utf-8")
+    return Begun(spec, read.task, told["read"]["rows"], tuple(_left_to_do(folder, read, files)))
+
+
+def _answer(file: Path) -> dict[str, Any]:
+    """The JSON of a backtest, as far as a project needs it."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        read, best = told["read"], told["recommended"]
+        whole = isinstance(read["rows"], int) and isinstance(read["begins"], list) and isinstance(told["data"], list)
+        whole = whole and isinstance(best["said"], str) and isinstance(best["spec"], str | None)
+    except FileNotFoundError:
+        raise UsageError(f"{file}: there is no such file; {ANSWER}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file}: not the answer of a backtest; {ANSWER}") from error
+    if not whole:
+        raise UsageError(f"{file}: not the answer of a backtest; {ANSWER}")
+    return dict(told)
+
+
+def _left_to_do(folder: Path, spec: Spec, files: list[str]) -> Iterator[str]:
+    """What was done, and what the user must still do."""
+    trainer = spec.train.trainer
+    yield "as the backtest recommends"
+    if len(files) > 1:
+        yield f"rows arrive over HTTP: the backtest read {len(files)} files, and a source is one file or glob"
+    if trainer != DEFAULT_TRAINER and not (folder / f"{trainer.partition(':')[0].replace('.', '/')}.py").is_file():
+        yield f"put the module of {trainer} beside it"
 
 
 def _task_of(target: pl.Series) -> str:
@@ -99,10 +168,24 @@ def _task_of(target: pl.Series) -> str:
     return "regression" if target.dtype.is_numeric() and values.n_unique() > FEW_CLASSES else "multiclass"
 
 
-def _never(rows: pl.DataFrame, rules: Rules) -> tuple[str, ...]:
-    """Text columns in which nearly every row has a value of its own: names, not categories."""
-    text = [name for name in rows.columns if rows[name].dtype == pl.String and name not in rules.reserved]
+def names_of_rows(rows: pl.DataFrame, reserved: Collection[str]) -> tuple[str, ...]:
+    """Text columns in which nearly every row has a value of its own: names, not categories.
+
+    >>> names_of_rows(pl.DataFrame({"id": [f"row {n}" for n in range(300)], "shop": ["a", "b", "c"] * 100}), ())
+    ('id',)
+    """
+    text = [name for name in rows.columns if rows[name].dtype == pl.String and name not in reserved]
     return tuple(name for name in text if rows[name].n_unique() > max(100, rows.height // 2))
+
+
+def model_name(data: Path) -> str:
+    """A model's name from that of its file.
+
+    >>> model_name(Path("late flights (2013).csv.gz")), model_name(Path("days/*.parquet"))
+    ('late-flights--2013', 'model')
+    """
+    stem = data.name.partition(".")[0]
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-._") or "model"
 
 
 def _spec_text(wanted: Wanted, task: str, times: pl.Series, rest: tuple[Path, tuple[str, ...]]) -> str:
@@ -110,9 +193,7 @@ def _spec_text(wanted: Wanted, task: str, times: pl.Series, rest: tuple[Path, tu
     span: timedelta = times.max() - times.min()  # type: ignore[operator, assignment]  # polars types a moment as any value
     per_window = span / max(1, len(times) / ROWS_A_WINDOW)
     window = next((w for w in WINDOWS if w >= per_window), WINDOWS[-1])
-    name = (
-        wanted.model or "".join(c if c.isalnum() or c in "-_." else "-" for c in wanted.data.stem).strip("-") or "model"
-    )
+    name = wanted.model or model_name(wanted.data)
     data = os.path.relpath(wanted.data.resolve(), folder.resolve())
     lines = [
         f"model: {_quoted(name)}",

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from everfit.app.people import questions
+from everfit.app.releases import release_view
 from everfit.app.wiring import App
 from everfit.clock import BEGINNING
 from everfit.decide.accounts import RunTold, accounts
@@ -24,8 +25,10 @@ from everfit.facts import (
     Dismissed,
     EventHeard,
     Fact,
+    GuardLooked,
     Judged,
     Paused,
+    RecallEnded,
     ReleaseEnded,
     RenewBegan,
     RenewEnded,
@@ -33,6 +36,9 @@ from everfit.facts import (
     RetrainAsked,
     SchemaLearned,
     Silence,
+    StageBegan,
+    StageDone,
+    Steered,
     StepFailed,
     Told,
     WentLive,
@@ -65,6 +71,7 @@ def status(app: App) -> dict[str, Any]:
         "learning": _learning(standing),
         "decision": _decision(standing.decisions[-1]) if standing.decisions else None,
         "running": running.run if running else None,
+        "release": release_view(standing, app.store.sleepers(app.spec.model)),
         "runs": len(past.runs),
         "questions": questions(standing),
         "paused": past.paused,
@@ -214,12 +221,27 @@ def said_of(fact: Fact) -> str | None:
             return f"{verdict.kind}: {verdict.said}"
         case WentLive(version=version, back=back, why=why):
             return f"version {version} is live{' again: rolled back' if back else ''} ({why})"
-        case RenewEnded(outcome=outcome, said=said) | ReleaseEnded(outcome=outcome, said=said):
-            return f"{outcome}: {said}"
+        case RenewEnded() | RecallEnded() | ReleaseEnded():
+            return f"{fact.outcome}: {fact.said}"
         case StepFailed(step=step, said=said):
             return f"could not {step}: {said}"
+        case Steered(word=word, why=why, by=by):
+            return f"{by} said {word} to the release: {why}"
         case _:
-            return _word(fact)
+            return _released(fact) or _word(fact)
+
+
+def _released(fact: Fact) -> str | None:
+    """One line for the stages of a release; the guard is heard when it says something new."""
+    match fact:
+        case StageBegan(stage=stage, until=until):
+            return f"{stage} began{f', until {until:%Y-%m-%d %H:%M}' if until else ', until promoted'}"
+        case StageDone(stage=stage, said=said) if stage in ("weight", "mirror", "pause", "analysis", "bake"):
+            return f"{stage} is done{f': {said}' if said else ''}"
+        case GuardLooked(verdict=verdict, said=said) if verdict != "hold":
+            return said
+        case _:
+            return None
 
 
 def _word(fact: Fact) -> str | None:

@@ -21,22 +21,22 @@ from everfit.adapters.gateway import FolderGateway
 from everfit.adapters.journal import SqliteJournal
 from everfit.adapters.lake import DeltaLake
 from everfit.adapters.models import Shelf
+from everfit.adapters.outside import OutsideGateway
 from everfit.adapters.registry import MlflowRegistry
 from everfit.adapters.store import SqlStore
 from everfit.adapters.telemetry import logger
 from everfit.adapters.trainer import ProcessTrainer
 from everfit.app.files import Inbox, Receiving
+from everfit.app.gateways import check_suited, gateway_for
 from everfit.clock import Clock, EventClock, LedClock, WallClock
 from everfit.flows.control import Control
 from everfit.flows.durable import Desk, Follower, Worker
 from everfit.flows.hand import Hand
 from everfit.flows.measure import Measure
-from everfit.flows.release import release
-from everfit.flows.renew import renew
 from everfit.flows.steps import Steps
 from everfit.flows.tell import Tell
 from everfit.flows.watch import Watch
-from everfit.flows.work import Work
+from everfit.flows.work import Work, flows_of
 from everfit.observe.intake import Rules
 from everfit.ports import Ports
 from everfit.settings import Settings, settings_for
@@ -70,9 +70,15 @@ class App:
         return DeltaLake(self.settings.lake, dict(self.settings.lake_options) or None)
 
     @cached_property
-    def gateway(self) -> FolderGateway:
-        """Published models and routing."""
-        return FolderGateway(self.settings.serving)
+    def gateway(self) -> FolderGateway | OutsideGateway:
+        """Published models and routing.
+
+        Raises:
+            UsageError: `EVERFIT_GATEWAY` names no gateway, not all that one needs, or one that cannot do the roll-out.
+        """
+        gateway = gateway_for(self.settings)
+        check_suited(self.spec.rollout, gateway.can)
+        return gateway
 
     @property
     def replay(self) -> bool:
@@ -144,7 +150,13 @@ class App:
 
     def steps(self) -> Steps:
         """What runs do to the world."""
-        return Steps(self.spec, self.settings.project, self.settings.runs, self.ports, functions=self.functions)
+        steps = Steps(
+            self.spec, self.settings.project, self.settings.runs, self.ports, replay=self.replay,
+            functions=self.functions,
+        )  # fmt: skip
+        if isinstance(self.gateway, OutsideGateway):  # machines may have to start before they answer with another
+            return replace(steps, swap_at_most=self.gateway.patience)
+        return steps
 
     @cached_property
     def functions(self) -> Mapping[str, Callable[..., Any]]:
@@ -157,7 +169,8 @@ class App:
 
     def measure(self) -> Measure:
         """Reads windows."""
-        return Measure(self.spec, self.lake, Hand(self.store), self.steps().shadow, self.functions)
+        steps = self.steps()
+        return Measure(self.spec, self.lake, Hand(self.store), steps.shadow, self.functions, steps.shadows)
 
     def control(self) -> Control:
         """The control loop."""
@@ -173,16 +186,12 @@ class App:
 
     def work(self) -> Work:
         """The worker loop."""
-        steps, log = self.steps(), logger("worker", model=self.spec.model)
+        log = logger("worker", model=self.spec.model)
 
         def report(run: str, follows: str, error: Exception) -> None:
             log.error("step failed", run=run, follows=follows, exc_info=error)
 
-        flows = {
-            "renew": lambda now, story, alive: renew(steps, now, story, alive),
-            "release": lambda now, story, alive: release(steps, now, story, alive),
-        }
-        return Work(self.desk("worker"), self.follower(), flows, report)
+        return Work(self.desk("worker"), self.follower(), flows_of(self.steps()), report)
 
     def tell(self) -> Tell:
         """The loop that tells people."""

@@ -3,9 +3,13 @@
 Takes words; gives text or JSON and an exit code (0 done, 1 no, 2 wrong use); never holds a rule of its own.
 """
 
-from everfit.cli import looking as _looking  # its commands register themselves
+from everfit.cli import backtest as _backtest  # its commands register themselves
+from everfit.cli import bench as _bench
+from everfit.cli import looking as _looking
+from everfit.cli import releasing as _releasing
+from everfit.cli import serving as _serving
 from everfit.cli.commands import main
 
-del _looking
+del _backtest, _bench, _looking, _releasing, _serving
 
 __all__ = ["main"]

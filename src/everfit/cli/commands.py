@@ -6,6 +6,7 @@ imported inside the commands that need them, so that `everfit --help` is instant
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +42,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def _open(folder: Path) -> Any:
+def open_folder(folder: Path) -> Any:
+    """The app of a project folder, with its log."""
     from everfit.adapters import telemetry
     from everfit.app import open_app
 
@@ -50,7 +52,8 @@ def _open(folder: Path) -> Any:
     return app
 
 
-def _done(told: dict[str, Any], sentence: str, *, as_json: bool) -> None:
+def done(told: dict[str, Any], sentence: str, *, as_json: bool) -> None:
+    """Say what was done, in JSON or in a sentence."""
     if as_json:
         say.as_json(told)
     else:
@@ -60,23 +63,33 @@ def _done(told: dict[str, Any], sentence: str, *, as_json: bool) -> None:
 @cli.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder to begin; made if it is missing.")],
-    data: Annotated[Path, typer.Option(help="A Parquet or CSV file of labelled rows.")],
-    time: Annotated[str, typer.Option(help="Its column with the event time.")],
-    target: Annotated[str, typer.Option(help="Its column to predict.")],
+    data: Annotated[Path | None, typer.Option(help="A Parquet or CSV file of labelled rows.")] = None,
+    time: Annotated[str | None, typer.Option(help="Its column with the event time.")] = None,
+    target: Annotated[str | None, typer.Option(help="Its column to predict.")] = None,
     id: Annotated[str | None, typer.Option(help="Its column that names an event.")] = None,
     model: Annotated[str | None, typer.Option(help="The model's name; default: the file's.")] = None,
     task: Annotated[
         str | None, typer.Option(help="binary, multiclass or regression; default: told by the target.")
     ] = None,
+    from_backtest: Annotated[
+        Path | None, typer.Option(help="Instead: the JSON of `everfit backtest`; its recommended spec is taken.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Begin a project from a file of data."""
-    from everfit.app.project import Wanted, begin
+    """Begin a project from a file of data, or from what a backtest recommends."""
+    from everfit.app.project import Wanted, begin, begin_from
 
-    begun = begin(folder, Wanted(data, time, target, id, model, task))
+    if from_backtest is not None:
+        if extra := [name for name, given in (("--id", id), ("--model", model), ("--task", task)) if given]:
+            raise UsageError(f"{extra[0]} and --from-backtest do not go together; edit everfit.yaml afterwards")
+        begun = begin_from(folder, from_backtest, data, time)
+    elif data is None or time is None or target is None:
+        raise UsageError("name --data, --time and --target, or the answer of a backtest: --from-backtest FILE.json")
+    else:
+        begun = begin(folder, Wanted(data, time, target, id, model, task))
     told = {"spec": str(begun.spec), "task": begun.task, "rows": begun.rows, "said": list(begun.said)}
     following = f"next: everfit check -C {folder} && everfit up {folder}"
-    _done(told, f"wrote {begun.spec} ({begun.task}): {'; '.join(begun.said)}\n{following}", as_json=json)
+    done(told, f"wrote {begun.spec} ({begun.task}): {'; '.join(begun.said)}\n{following}", as_json=json)
 
 
 @cli.command()
@@ -84,7 +97,7 @@ def check(folder: Folder = HERE, json: Json = False) -> None:
     """Look at everything that can be wrong before a run."""
     from everfit.app.project import check as look
 
-    found = look(_open(folder))
+    found = look(open_folder(folder))
     if json:
         say.as_json([{"what": each.what, "ok": each.ok, "said": each.said} for each in found])
     else:
@@ -98,6 +111,7 @@ def up(
     folder: Annotated[Path, typer.Argument(help="The project folder.")] = HERE,
     role: Annotated[str, typer.Option(help="Which parts to run: server, control, worker, comma separated.")] = "",
     clock: Annotated[str, typer.Option(help="wall, or events: the events' watermark is the time.")] = "wall",
+    workers: Annotated[int | None, typer.Option(help="Server processes that share the port (EVERFIT_WORKERS).")] = None,
     json: Json = False,
     child: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -105,7 +119,9 @@ def up(
     from everfit.app.up import ROLES, run_role
     from everfit.app.up import up as run
 
-    app = _open(folder)
+    if workers is not None:
+        os.environ["EVERFIT_WORKERS"] = str(workers)  # children read the same environment
+    app = open_folder(folder)
     if child:
         run_role(app, role)
         return
@@ -123,7 +139,7 @@ def status(folder: Folder = HERE, json: Json = False) -> None:
     """Where the model stands."""
     from everfit.app import views
 
-    told = views.status(_open(folder))
+    told = views.status(open_folder(folder))
     say.as_json(told) if json else say.status(told)
 
 
@@ -136,7 +152,7 @@ def history(
     """What happened, in order."""
     from everfit.app import views
 
-    told = views.history(_open(folder))
+    told = views.history(open_folder(folder))
     told["entries"] = told["entries"][-last:]
     say.as_json(told) if json else say.history(told)
 
@@ -158,7 +174,7 @@ def explain(
     """Why something happened. With --replay: does the same decision come again? Exit code 1 when it does not."""
     from everfit.app import explain as why
 
-    app = _open(folder)
+    app = open_folder(folder)
     told = why.explain(app, what)
     if not replay:
         say.as_json(told) if json else say.explained(told)
@@ -175,8 +191,8 @@ def retrain(folder: Folder = HERE, why: Why = "", json: Json = False) -> None:
     """Ask for a training run, whatever the triggers say."""
     from everfit.app import people
 
-    fact = people.ask_retrain(_open(folder), why)
-    _done(
+    fact = people.ask_retrain(open_folder(folder), why)
+    done(
         {"asked": fact.key},
         "asked for a training run; `everfit status` shows it when it begins",
         as_json=json,
@@ -212,19 +228,19 @@ def reject(
 def _answer(folder: Path, question: str | None, why: str, *, approved: bool, as_json: bool) -> None:
     from everfit.app import people
 
-    key, about = people.answer(_open(folder), question, why, approved=approved)
+    key, about = people.answer(open_folder(folder), question, why, approved=approved)
     word = "approved" if approved else "rejected"
-    _done({"question": key, "approved": approved}, f"{word}: {about}", as_json=as_json)
+    done({"question": key, "approved": approved}, f"{word}: {about}", as_json=as_json)
 
 
 @cli.command()
 def rollback(folder: Folder = HERE, why: Why = "", json: Json = False) -> None:
-    """Go back to the previous champion, now."""
-    from everfit.app import people
+    """Go back, now: to the previous champion, or from a challenger that is tried to the champion alone."""
+    from everfit.app import steering
 
-    left, to = people.roll_back(_open(folder), why)
+    left, to = steering.roll_back(open_folder(folder), why)
     told = {"from": left.version, "to": to.version}
-    _done(told, f"rolled back from version {left.version} to version {to.version}; it serves now", as_json=json)
+    done(told, f"rolled back from version {left.version} to version {to.version}; it serves now", as_json=json)
 
 
 @cli.command()
@@ -240,17 +256,17 @@ def dismiss(
     """Say that a window which alarmed for drift was benign."""
     from everfit.app import people
 
-    fact = people.dismiss(_open(folder), people.moment(window), why)
-    _done({"window": str(fact.window)}, f"dismissed {fact.window}: it is usual from here on", as_json=json)
+    fact = people.dismiss(open_folder(folder), people.moment(window), why)
+    done({"window": str(fact.window)}, f"dismissed {fact.window}: it is usual from here on", as_json=json)
 
 
 @cli.command()
 def pause(folder: Folder = HERE, why: Why = "", json: Json = False) -> None:
-    """Start nothing until resumed."""
+    """Start nothing until resumed; a release under way stays at its step, and may still be taken back."""
     from everfit.app import people
 
-    people.pause(_open(folder), why)
-    _done({"paused": True}, "paused: windows are still measured, nothing is started", as_json=json)
+    people.pause(open_folder(folder), why)
+    done({"paused": True}, "paused: windows are still measured, nothing is started", as_json=json)
 
 
 @cli.command()
@@ -258,8 +274,8 @@ def resume(folder: Folder = HERE, why: Why = "", json: Json = False) -> None:
     """Let decisions count again."""
     from everfit.app import people
 
-    people.resume(_open(folder), why)
-    _done({"paused": False}, "resumed", as_json=json)
+    people.resume(open_folder(folder), why)
+    done({"paused": False}, "resumed", as_json=json)
 
 
 @cli.command()
@@ -272,8 +288,8 @@ def event(
     """Tell of an outside event."""
     from everfit.app import people
 
-    fact = people.hear(_open(folder), name, key)
-    _done({"event": name, "key": fact.key}, f"heard {name}", as_json=json)
+    fact = people.hear(open_folder(folder), name, key)
+    done({"event": name, "key": fact.key}, f"heard {name}", as_json=json)
 
 
 @cli.command()
@@ -287,12 +303,12 @@ def ingest(
     from everfit.adapters.sources import source_file
     from everfit.app.files import bring_file
 
-    app = _open(folder)
+    app = open_folder(folder)
     brought = bring_file(source_file(file), app.receiving, meaning)
     told = {"predictions": brought.predictions, "labels": brought.labels, "refused": brought.refused,
             "reasons": brought.reasons, "number": brought.number}  # fmt: skip
     refused = "".join(f"\nrefused {count:,}: {reason}" for reason, count in brought.reasons.items())
-    _done(told, f"took {brought.predictions:,} predictions and {brought.labels:,} labels{refused}", as_json=json)
+    done(told, f"took {brought.predictions:,} predictions and {brought.labels:,} labels{refused}", as_json=json)
     if not brought.number:
         raise typer.Exit(1)
 
@@ -302,11 +318,11 @@ def verify(folder: Folder = HERE, json: Json = False) -> None:
     """Check the hash chain of the ledger."""
     from everfit.ledger import verify as check_chain
 
-    app = _open(folder)
+    app = open_folder(folder)
     entries = app.store.read(app.spec.model)
     check_chain(entries)
     told = {"entries": len(entries), "hash": entries[-1].hash if entries else None}
-    _done(told, f"{len(entries):,} entries hold; the last hash is {told['hash']}", as_json=json)
+    done(told, f"{len(entries):,} entries hold; the last hash is {told['hash']}", as_json=json)
 
 
 @audit.command("log")
@@ -315,7 +331,7 @@ def log_(folder: Folder = HERE, json: Json = False) -> None:
     import json as text
 
     del json
-    app = _open(folder)
+    app = open_folder(folder)
     for entry in app.store.read(app.spec.model):
         fields = {name: getattr(entry, name) for name in entry.__dataclass_fields__}
         sys.stdout.write(text.dumps(fields, default=str) + "\n")
@@ -333,7 +349,7 @@ def schema(json: Json = False) -> None:
 @cli.command()
 def version(json: Json = False) -> None:
     """Print the version."""
-    _done({"version": __version__}, __version__, as_json=json)
+    done({"version": __version__}, __version__, as_json=json)
 
 
 @cli.command()

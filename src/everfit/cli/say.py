@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -42,9 +42,11 @@ def said_as_json(text: str) -> None:
     sys.stdout.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table."""
-    shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Collection[str] = ()) -> None:
+    """Print a table; the columns of numbers stand to the right."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, justify="right" if column in numbers else "left")
     for row in rows:
         shown.add_row(*("" if cell is None else str(cell) for cell in row))
     out.print(shown)
@@ -95,10 +97,39 @@ def _waiting(told: dict[str, Any]) -> Iterator[str]:
         yield f"last decision {short(told['decision']['at'])}: {told['decision']['kind']} ({because})"
     if told["running"]:
         yield f"running: {told['running']}"
+    if told["release"]:
+        yield from _released(told["release"])
     for key, what in told["questions"].items():
         yield f"waits for you: {what}: everfit approve {key} | everfit reject {key}"
     counts = f"{told['windows']} windows, {told['runs']} runs, {len(told['versions'])} versions"
     yield f"{counts}; {told['intake']['waiting']} rows wait in the journal"
+
+
+def _released(release: dict[str, Any]) -> Iterator[str]:
+    """Where a release is, what the guard says, and what is next."""
+    until = f", until {short(release['until'])}" if release["until"] else ""
+    yield f"release of v{release['version']}, step {release['stage']} of {release['stages']}: {release['now']}{until}"
+    if release["guard"]:
+        yield f"  the guard: {release['guard']}"
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in release["shown"].items())
+    if shown:
+        yield f"  of the last rows: {shown}"
+    if release["looks_again"]:
+        yield f"  it looks again at {short(release['looks_again'])}"
+    yield f"  next: {release['next']}"
+
+
+def plan(told: dict[str, Any]) -> None:
+    """Print what a release does, or where it is."""
+    held = f"; {told['longest']} in all if nothing is inconclusive" if told["longest"] else "; it waits for a person"
+    going = told["release"]
+    what = f"version {going['version']} is being released" if going else "the next release"
+    line(f"{told['model']}: {what}{held}")
+    marks = {"done": "done", "now": "now ", "next": "    ", "planned": "    "}
+    for number, stage in enumerate(told["stages"], 1):
+        line(f"{number:>3}  {marks[stage['state']]}  {stage['said']}")
+    for said in _released(going) if going else ():
+        line(said)
 
 
 def _readings(window: dict[str, Any]) -> str:
@@ -171,6 +202,7 @@ def _run(told: dict[str, Any]) -> Iterator[str]:
     yield from (f"  {'passed' if g['passed'] else 'FAILED'} {g['name']}: {g['said']}" for g in told["gates"])
     if told["said"]:
         yield f"  {told['said']}"
+    yield from (f"  release: {said}" for said in told["release"])
 
 
 def compared(told: dict[str, Any]) -> None:

@@ -68,6 +68,8 @@ class Bench:
     halves: Floats | None  # (members, now + 1, 2): the same on even and on odd rows
     matured: Ints  # (now + 1,): at the end of each window, the last one whose labels had matured
     now: int  # the window that just ended
+    barred: frozenset[int] = frozenset()  # places of members that may not be chosen, whatever their scores
+    labelled: Ints | None = None  # (now + 1,): labelled rows of each window; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,11 +329,12 @@ def _other_is_due(runs: Sequence[Run], leader: Rows) -> bool:
 def _serve(bench: Bench, serving: int, read: tuple[Ageing, BenchOptions]) -> Serve:
     """Free at every window: the member of the largest value, if it beats the one that serves by the margin."""
     found = values(bench.scores, bench.members, serving, int(bench.matured[-1]), read)
+    found[list(bench.barred - {serving})] = np.nan
     best = int(np.nanargmax(found))
     worth = float(found[best])
     if best == serving or worth <= read[1].margin:
-        return Serve(serving, 0.0, f"model {bench.members[serving].key} stays")
-    words = f"model {bench.members[best].key} beats model {bench.members[serving].key} by {_points(worth)} points"
+        return Serve(serving, 0.0, f"{bench.members[serving].called} stays")
+    words = f"{bench.members[best].called} beats {bench.members[serving].called} by {_points(worth)} points"
     return Serve(best, worth, f"{words} on recent windows: it serves, no training")
 
 

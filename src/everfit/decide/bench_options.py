@@ -14,8 +14,14 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class BenchOptions(BaseModel, frozen=True, extra="forbid"):
-    """When to train, on which rows, and which kept model serves. A window is the spec's; 0.01 is one point."""
+    """When to train, on which rows, and which kept model serves. A window is one of the bench; 0.01 is one point."""
 
+    every: PositiveInt | None = Field(
+        None,
+        description="windows of `observe.window` in one bench window; default: so many that the first model learned "
+        "from `recent` bench windows",
+    )
+    recall: bool = Field(True, description="let a kept model that the bench finds better serve, without training")
     recent: PositiveInt = Field(10, description="windows of the range `recent`: those of the first training set")
     budget: Share = Field(
         0.18, description="training runs per window that may be saved up; binds only under steady drift"

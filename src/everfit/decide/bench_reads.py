@@ -43,6 +43,12 @@ class Member:
     first: int  # first window of its training rows
     last: int  # last window of them
     rows: Rows | None = None  # None: the first training set, which is recent and all at once
+    name: str = ""  # how people call it, such as "version 4"
+
+    @property
+    def called(self) -> str:
+        """Its name in sentences."""
+        return self.name or f"model {self.key}"
 
 
 @dataclass(frozen=True, slots=True)

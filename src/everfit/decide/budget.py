@@ -16,7 +16,13 @@ from everfit.units import duration_text
 
 
 def limit(
-    past: History, options: Deciding, now: datetime, *, value: float | None = None, rested: bool = False
+    past: History,
+    options: Deciding,
+    now: datetime,
+    *,
+    value: float | None = None,
+    rested: bool = False,
+    bench: bool = False,
 ) -> Reason | None:
     """Why nothing may be started now, if so.
 
@@ -26,12 +32,15 @@ def limit(
         now: The model's time.
         value: What the run is worth, for its place among those of other models; None where it is not known.
         rested: The rest after the last run does not count: a follow-up is asked for.
+        bench: The bench asks, which has an interval and a budget of its own: the spec's count where it sets them.
 
     >>> limit(History("m"), Deciding(), datetime(2013, 2, 1)) is None
     True
     """
-    resting = None if rested else _resting(past, options, now)
-    return _frozen(options, now) or resting or _spent(past, options, now) or _fleet(past, options, value)
+    counts = options.model_fields_set if bench else {"cool_down", "budget"}
+    resting = None if rested or "cool_down" not in counts else _resting(past, options, now)
+    spent = _spent(past, options, now) if "budget" in counts else None
+    return frozen(options, now) or resting or spent or _fleet(past, options, value)
 
 
 def source_of(options: BaseModel, field: str, path: str) -> str:
@@ -43,7 +52,12 @@ def source_of(options: BaseModel, field: str, path: str) -> str:
     return f"{'spec' if field in options.model_fields_set else 'default'}: {path}"
 
 
-def _frozen(options: Deciding, now: datetime) -> Reason | None:
+def frozen(options: Deciding, now: datetime) -> Reason | None:
+    """The freeze in which nothing is retrained and nothing recalled, if there is one now.
+
+    >>> frozen(Deciding(), datetime(2013, 2, 1)) is None
+    True
+    """
     for freeze in options.freeze:
         if freeze.since <= now < freeze.to:
             said = f"nothing is retrained before {freeze.to:%Y-%m-%d %H:%M}: a freeze"
@@ -61,7 +75,8 @@ def rest_after(past: History, options: Deciding) -> timedelta:
     for run in reversed(past.runs):
         if run.ended is None or run.outcome == "promoted":
             break
-        fruitless += run.outcome != "blocked"  # broken data cost no training: once mended, there is no need to wait
+        # Broken data cost no training: once mended, there is no need to wait. A model on the bench is not judged yet.
+        fruitless += run.outcome not in {"blocked", "benched"}
     doubled: timedelta = options.cool_down * 2 ** min(fruitless, 20)
     return min(doubled, max(options.rest_at_most, options.cool_down))
 

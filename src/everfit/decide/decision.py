@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from everfit.decide.bench import Why
+from everfit.decide.bench_reads import Rows
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -31,12 +34,27 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class BenchRun:
+    """What the bench asks of a training run. Windows are those of the bench, by number."""
+
+    window: int  # at whose end it was asked for
+    why: Why
+    rows: Rows
+    first: int  # first window of its rows
+    last: int  # last window of them; all of its rows are learned from, and none is held out
+    replaced: str  # candidate that served then
+    change: int | None = None  # alarm: the last window before the fall
+    leader: Rows | None = None  # the range that led then
+
+
+@dataclass(frozen=True, slots=True)
 class Retrain:
     """Start a training run."""
 
     because: tuple[Reason, ...]
     kind: Literal["retrain"] = "retrain"
     probe: bool = False  # train on few rows first, and go on only if that looks worth it
+    bench: BenchRun | None = None  # the bench asks for it: its model waits there and is proven by later windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,7 @@ class AskHuman:
     question: str  # key to approve or reject
     because: tuple[Reason, ...]
     kind: Literal["ask_human"] = "ask_human"
+    bench: BenchRun | None = None  # the run that is due, where the bench asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +86,7 @@ class RollBack:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Let a kept model serve again, without training."""
+    """Let a kept model serve, without training: the bench finds it better. The reason's value is by how much."""
 
     candidate: str
     because: tuple[Reason, ...]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from everfit.decide.bench import Bench
+from everfit.decide.decision import BenchRun
 from everfit.detect.signal import Alarm, Reading, Signal
 from everfit.observe.window import Span
 
@@ -82,9 +84,24 @@ class RunRecord:
     started: datetime
     evidence: frozenset[str]  # keys of the facts that caused it
     ended: datetime | None = None
-    outcome: str = "running"  # promoted, kept_back, failed, blocked, refused
+    outcome: str = "running"  # promoted, kept_back, benched, failed, blocked, refused
     triggers: tuple[str, ...] = ()  # names of the triggers that caused it
     seconds: float | None = None  # how long its training took; None: not known
+    bench: BenchRun | None = None  # what the bench asked of it; None: its model is judged on held-out rows
+
+
+@dataclass(frozen=True, slots=True)
+class RecallRecord:
+    """One recall of a kept model, whatever became of it."""
+
+    run: str
+    started: datetime
+    candidate: str
+    window: int  # bench window whose labels came last when it was decided
+    windows: int  # of the bench that were to prove it
+    evidence: frozenset[str]  # keys of the facts that caused it
+    ended: datetime | None = None
+    outcome: str = "running"  # planned, kept_back, failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,7 @@ class Question:
     key: str
     evidence: frozenset[str]
     triggers: tuple[str, ...] = ()  # names of the triggers that made it due
+    bench: BenchRun | None = None  # what the bench asks of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +141,7 @@ class History:
     previous: str | None = None
     windows: tuple[WindowRecord, ...] = ()
     runs: tuple[RunRecord, ...] = ()
+    recalls: tuple[RecallRecord, ...] = ()
     heard: tuple[Heard, ...] = ()  # outside events
     asked: tuple[Heard, ...] = ()  # `everfit retrain`
     rows: int = 0  # prediction rows in the lake
@@ -135,6 +154,8 @@ class History:
     paused: bool = False
     rollbacks: frozenset[str] = frozenset()  # evidence of roll-backs that were decided
     going_back: str | None = None  # the run of a roll-back that is under way
+    releasing: str | None = None  # the run of a release that is under way and is no roll-back
+    bench: Bench | None = None  # as of its last scored window; None: there is none yet, or nobody asked for it
     fleet: FleetRecord | None = None  # None: not known, and nobody is waited for
 
     @property
@@ -143,9 +164,15 @@ class History:
         return next((run for run in self.runs if run.ended is None), None)
 
     @property
+    def recalling(self) -> RecallRecord | None:
+        """The recall that has not ended, if any."""
+        return next((recall for recall in self.recalls if recall.ended is None), None)
+
+    @property
     def used(self) -> frozenset[str]:
         """Evidence that caused a run already, or that a person did not want to count."""
-        return frozenset(key for run in self.runs for key in run.evidence) | self.refused
+        caused: tuple[RunRecord | RecallRecord, ...] = (*self.runs, *self.recalls)
+        return frozenset(key for run in caused for key in run.evidence) | self.refused
 
     @property
     def served(self) -> tuple[WindowRecord, ...]:

@@ -22,6 +22,7 @@ from pydantic import (
     TypeAdapter,
 )
 
+from everfit.decide.bench_options import BenchOptions
 from everfit.decide.history import History
 from everfit.decide.rules import (
     DriftAbove,
@@ -31,6 +32,7 @@ from everfit.decide.rules import (
     OnAlarm,
     OnAll,
     OnAny,
+    OnBench,
     OnDrift,
     OnErrors,
     OnEstimated,
@@ -66,6 +68,7 @@ __all__ = [
     "OnAlarm",
     "OnAll",
     "OnAny",
+    "OnBench",
     "OnDrift",
     "OnErrors",
     "OnEstimated",
@@ -149,7 +152,7 @@ class Deciding(BaseModel, frozen=True, extra="forbid"):
     rest_at_most: Duration = Field(timedelta(days=30), description="the doubled rest never grows beyond this")
     budget: Budget = Field(Budget(), description="training runs that may be started")
     fleet: Fleet | None = Field(None, description="training runs that all models together may start")
-    freeze: tuple[Freeze, ...] = Field((), description="spans without retraining")
+    freeze: tuple[Freeze, ...] = Field((), description="spans without retraining and without recalls")
     approve: tuple[Literal["retrain"], ...] = Field((), description="[retrain]: ask a person before training")
     trial: NonNegativeInt = Field(
         3, description="mature windows in which a release that does harm is rolled back by itself; 0: never"
@@ -161,6 +164,7 @@ class Deciding(BaseModel, frozen=True, extra="forbid"):
         True, description="when only the calibration decayed, propose recalibration instead of training"
     )
     worth: Worth = Field(Worth(), description="what a loss and a run cost")
+    bench: BenchOptions = Field(BenchOptions(), description="when to train, on which rows, and which kept model serves")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +178,18 @@ class Rules:
     promise: str = ""  # the rate of false alarms that alarms are calibrated for, such as "1 per 365d"
     slowest: float | None = None  # milliseconds that the 99th percentile of answers may take; None: no limit
     functions: Mapping[str, Asked] = field(default_factory=dict)  # what `function` triggers name
+    rows: Literal["all", "last"] | None = None  # `train.rows` as the spec sets it; None: the bench chooses
+    least_rows: int = 0  # `train.at_least`: with fewer labelled rows nothing is trained
 
 
-DEFAULT: tuple[Trigger, ...] = (OnAlarm(name="decay", alarm="performance"),)
+DEFAULT: tuple[Trigger, ...] = (OnBench(name="bench", bench=True),)
 
 
 def default_triggers() -> tuple[Trigger, ...]:
-    """The triggers of a spec that names none: decay, a calibrated alarm of performance, for every task and metric.
+    """The triggers of a spec that names none: the bench, for every task and metric.
 
     >>> default_triggers()[0].name
-    'decay'
+    'bench'
     """
     return DEFAULT
 
@@ -206,6 +212,8 @@ class _Written(BaseModel, frozen=True, extra="forbid"):
     first_rows: int
     promise: str = ""
     slowest: float | None = None
+    rows: Literal["all", "last"] | None = None
+    least_rows: int = 0
 
 
 _WRITTEN = TypeAdapter(_Written)
@@ -225,6 +233,8 @@ def write_rules(rules: Rules) -> bytes:
         first_rows=rules.first_rows,
         promise=rules.promise,
         slowest=rules.slowest,
+        rows=rules.rows,
+        least_rows=rules.least_rows,
     )
     return _WRITTEN.dump_json(kept, by_alias=True, exclude_unset=True)
 
@@ -236,4 +246,14 @@ def read_rules(written: bytes, functions: Mapping[str, Asked] | None = None) -> 
         ValueError: these are not the bytes of rules.
     """
     kept = _WRITTEN.validate_json(written)
-    return Rules(kept.triggers, kept.limits, kept.primary, kept.first_rows, kept.promise, kept.slowest, functions or {})
+    return Rules(
+        triggers=kept.triggers,
+        limits=kept.limits,
+        primary=kept.primary,
+        first_rows=kept.first_rows,
+        promise=kept.promise,
+        slowest=kept.slowest,
+        functions=functions or {},
+        rows=kept.rows,
+        least_rows=kept.least_rows,
+    )

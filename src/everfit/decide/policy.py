@@ -1,22 +1,23 @@
 """What to do? One pure function from everything that happened to one decision.
 
 Takes the history, the rules and the time; gives a `Decision` with its reasons; never acts. The order matters: a
-person's wish, then broken data, then what already runs, then a release that does harm, then the triggers, then what
-holds them back: calibration alone, worth, limits, a person's word.
+person's wish, then broken data, then what already runs, then a release that does harm, then a kept model that fits
+better, then the triggers, then what holds them back: calibration alone, worth, limits, a person's word.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from everfit.decide.benched import bench_run, changing, recall
 from everfit.decide.budget import limit
-from everfit.decide.decision import AskHuman, Decision, FixData, Reason, Retrain, RollBack, Wait
+from everfit.decide.decision import AskHuman, BenchRun, Decision, FixData, Reason, Recall, Retrain, RollBack, Wait
 from everfit.decide.diagnose import DataBug, HarmlessDrift, bad_release, calibration_drift, data_bug, diagnose
 from everfit.decide.follow import follow_up
 from everfit.decide.history import History
 from everfit.decide.look import Sight
 from everfit.decide.options import DEFAULT, Rules, Trigger, default_triggers
-from everfit.decide.rules import about_harm
+from everfit.decide.rules import about_harm, asks_bench
 from everfit.decide.triggers import look
 from everfit.decide.worth import not_worth, weigh
 from everfit.ids import content_key
@@ -34,15 +35,20 @@ def decide(past: History, rules: Rules, now: datetime) -> Decision:
     'wait'
     """
     busy = _busy(past)
-    if (wish := _wish(past)) and not busy:
-        return Retrain(wish)
+    wish = _wish(past)
+    if wish is not None and not busy and (wish.bench is not None or not changing(past)):
+        return wish
     if bug := data_bug(past.windows):
         return _fix(bug)
-    if busy:
-        return Wait((busy,))
     if past.champion is None:
-        return _first(past, rules, now)
-    return _back(past, rules) or _train(past, rules, now)
+        return Wait((busy,)) if busy else _first(past, rules, now)
+    if back := None if busy else _back(past, rules):
+        return back
+    another = recall(past, rules, now)
+    if isinstance(another, Recall):
+        return another
+    answer = Wait((busy,)) if busy else _train(past, rules, now)
+    return Wait((*answer.because, another)) if another and isinstance(answer, Wait) else answer
 
 
 # ---- what comes before every trigger ---------------------------------------------------------------------------------
@@ -59,22 +65,23 @@ def _busy(past: History) -> Reason | None:
     return None
 
 
-def _wish(past: History) -> tuple[Reason, ...]:
+def _wish(past: History) -> Retrain | None:
     """A person's word passes rest, budget and freezes: they know something that no trigger does."""
     used = past.used
     for asked in reversed(past.asked):
         if asked.key not in used:
             said = f"{asked.by} asked for it: {asked.name}"
-            return (Reason("asked", None, None, said, asked.key, "a person", "without this word it would not"),)
+            changed = "without this word it would not"
+            return Retrain((Reason("asked", None, None, said, asked.key, "a person", changed),))
     question = past.question
     if question is None or not past.answered.get(question.key) or question.key in used:
-        return ()
+        return None
     said = f"a person approved question {question.key}"
     yes = Reason("approved", None, None, said, question.key, "a person", "a no would have ended it")
     # What made the run due is used up with the question: its evidence, and for a follow-up the names of its triggers.
     rests = [Reason("approved", None, None, said, key, "a person") for key in sorted(question.evidence)]
     named = [Reason(name, None, None, f"{name} had asked for it", question.key) for name in question.triggers]
-    return (yes, *rests, *named)
+    return Retrain((yes, *rests, *named), bench=question.bench)
 
 
 def _fix(bug: DataBug) -> FixData:
@@ -114,7 +121,7 @@ def _first(past: History, rules: Rules, now: datetime) -> Decision:
     ).bit_length()  # a failed first run is repeated on twice the rows
     reason = Reason(
         "first_champion", past.labels, rules.first_rows, said, content_key("first", doublings),
-        "train.at_least + judge.at_least", f"it begins with {rules.first_rows:,} labelled rows",
+        "train.at_least, judge.at_least, judge.holdout", f"it begins with {rules.first_rows:,} labelled rows",
     )  # fmt: skip
     if past.labels < rules.first_rows or reason.evidence in past.used:
         return Wait((reason,))
@@ -131,7 +138,7 @@ def _train(past: History, rules: Rules, now: datetime) -> Decision:
     if answer is not None and not isinstance(answer, Wait):
         return answer
     if again is not None and due:
-        held = limit(past, rules.limits, now, value=weigh(past, rules).gain, rested=True)
+        held = changing(past) or limit(past, rules.limits, now, value=weigh(past, rules).gain, rested=True)
         if held is None:
             return _asked(past, rules, (again,))
         return Wait((held, again, *(answer.because if answer else quiet)))
@@ -164,9 +171,12 @@ def _weighed(past: History, rules: Rules, fired: Fired, now: datetime) -> Decisi
     weighed = weigh(past, rules)
     if unpaid := not_worth(weighed, rules.limits):
         return Wait((unpaid, *wanted))
-    if held := limit(past, rules.limits, now, value=weighed.gain):
+    bench = bench_run(past, rules) if any(asks_bench(trigger) for trigger, _ in fired) else None
+    held = limit(past, rules.limits, now, value=weighed.gain, bench=bench is not None)
+    if held := held or (changing(past) if bench is None else None):
         return Wait((held, *wanted))
-    return _asked(past, rules, wanted, probe=rules.limits.worth.probe is not None)
+    # A probe is held against held-out rows, and the bench holds none out.
+    return _asked(past, rules, wanted, probe=rules.limits.worth.probe is not None and bench is None, bench=bench)
 
 
 def _recalibrate(past: History, rules: Rules) -> Reason | None:
@@ -187,10 +197,12 @@ def _remarks(past: History, rules: Rules) -> tuple[Reason, ...]:
     return ()
 
 
-def _asked(past: History, rules: Rules, wanted: tuple[Reason, ...], *, probe: bool = False) -> Decision:
+def _asked(
+    past: History, rules: Rules, wanted: tuple[Reason, ...], *, probe: bool = False, bench: BenchRun | None = None
+) -> Decision:
     if "retrain" not in rules.limits.approve:
-        return Retrain(wanted, probe=probe)
+        return Retrain(wanted, probe=probe, bench=bench)
     question = past.question
     if question is not None and question.key not in past.answered:
-        return AskHuman(question.key, wanted)  # one question at a time, until it is answered
-    return AskHuman(content_key("question", sorted(reason.evidence for reason in wanted)), wanted)
+        return AskHuman(question.key, wanted, bench=bench)  # one question at a time, until it is answered
+    return AskHuman(content_key("question", sorted(reason.evidence for reason in wanted)), wanted, bench=bench)

@@ -253,6 +253,12 @@ class OnFunction(Rule):
     )
 
 
+class OnBench(Rule):
+    """Fires when the bench of kept models asks for a run: a loss, or the interval that past runs' gains ask for."""
+
+    bench: Literal[True]
+
+
 class OnAll(Rule):
     """Fires when all of its conditions hold at the same window."""
 
@@ -266,6 +272,7 @@ class OnAny(Rule):
 
 
 KINDS: dict[str, type[Rule]] = {
+    "bench": OnBench,
     "performance": OnPerformance,
     "estimated": OnEstimated,
     "drift": OnDrift,
@@ -295,7 +302,8 @@ def kind_of(value: Any) -> str | None:
 
 
 Trigger = Annotated[
-    Annotated[OnPerformance, Tag("performance")]
+    Annotated[OnBench, Tag("bench")]
+    | Annotated[OnPerformance, Tag("performance")]
     | Annotated[OnEstimated, Tag("estimated")]
     | Annotated[OnDrift, Tag("drift")]
     | Annotated[OnAlarm, Tag("alarm")]
@@ -328,6 +336,15 @@ def parts_of(trigger: Trigger) -> tuple[Trigger, ...]:
             return parts
         case _:
             return ()
+
+
+def asks_bench(trigger: Trigger) -> bool:
+    """Whether a trigger rests on the bench, at least in part.
+
+    >>> asks_bench(OnBench(name="bench", bench=True)), asks_bench(OnRows(name="volume", new_rows=10))
+    (True, False)
+    """
+    return isinstance(trigger, OnBench) or any(asks_bench(part) for part in parts_of(trigger))
 
 
 def about_harm(trigger: Trigger) -> bool:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import assert_never
 
 from everfit.decide import holding
+from everfit.decide.benched import bench_asks
 from everfit.decide.decision import Reason
 from everfit.decide.history import RunRecord, WindowRecord
 from everfit.decide.look import Holding, Look, Sight, over_windows, unknown
@@ -19,6 +20,7 @@ from everfit.decide.options import (
     OnAlarm,
     OnAll,
     OnAny,
+    OnBench,
     OnDrift,
     OnErrors,
     OnEstimated,
@@ -62,6 +64,8 @@ def look(trigger: Trigger, sight: Sight) -> Look:
             return _by_window(trigger, sight)
         case OnAlarm():
             return _alarm(trigger, sight)
+        case OnBench():
+            return bench_asks(trigger, sight)
         case _:
             return _by_count(trigger, sight)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -130,12 +131,16 @@ def _everfit(healthy: Floats, rate: float) -> Detector:
     return _Windows(baseline, rate)
 
 
+_IMPORTING = Lock()  # two threads that import two modules of river at once end in a deadlock error of Python's
+
+
 def _river(module: str, kind: str, *, back: int | None = None, **options: Any) -> Callable[[Floats, float], Detector]:
     """Begin a detector of river that looks back so many rows. Only here the module is imported: that takes seconds."""
 
     def make(healthy: Floats, rate: float) -> Detector:
         try:
-            made = getattr(import_module(module), kind)(**options)
+            with _IMPORTING:
+                made = getattr(import_module(module), kind)(**options)
         except ModuleNotFoundError as error:
             if error.name != "river":
                 raise

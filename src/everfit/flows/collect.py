@@ -14,7 +14,14 @@ from itertools import groupby
 import polars as pl
 
 from everfit.errors import Refused
-from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS, REFUSED_COLUMNS, Rules, payloads
+from everfit.observe.intake import (
+    LABEL_COLUMNS,
+    PREDICTION_COLUMNS,
+    REFUSED_COLUMNS,
+    SHADOW_COLUMNS,
+    Rules,
+    payloads,
+)
 from everfit.observe.options import FeatureOptions
 from everfit.observe.schema import Schema, conform, frame_dtypes, learn
 from everfit.ports import Batch, Journal, Lake, Table
@@ -44,6 +51,7 @@ class Collected:
     learned: bool = False  # just now: nothing was moved; write the schema down, then collect again
     rows: int = 0  # predictions
     labels: int = 0
+    shadow: int = 0  # what a challenger said of rows, or that it failed on them
     duplicates: int = 0  # events that were there already
     conflicts: int = 0  # labels that contradict the one taken first; among the refused
     refused: int = 0
@@ -118,8 +126,10 @@ def collect(
     aside = pl.concat(refused).with_columns(pl.col("_arrived").fill_null(pl.col("_time")).fill_null(_UNTIMED))
     aside = aside.with_columns(_day=pl.col("_arrived").dt.date())
     told = labels.rows.with_columns(_day=pl.col("_arrived").dt.date())
+    shadow = _joined(_of(waiting, Table.SHADOW), SHADOW_COLUMNS).with_columns(_day=pl.col("_time").dt.date())
     upto = waiting[-1].number
-    for table, rows in ((Table.REFUSED, aside), (Table.LABELS, told), (Table.PREDICTIONS, moved)):
+    parts = ((Table.REFUSED, aside), (Table.LABELS, told), (Table.SHADOW, shadow), (Table.PREDICTIONS, moved))
+    for table, rows in parts:
         # A batch may be in the lake though the journal still has it: killed before it could forget.
         fresh = rows.filter(pl.col("_batch") > lake.added(table, how.source)).drop(_OF)
         if fresh.height:
@@ -129,6 +139,7 @@ def collect(
         schema,
         rows=moved.height,
         labels=told.height,
+        shadow=shadow.height,
         duplicates=(twice := predictions.again.height + labels.again.height),
         conflicts=labels.contradicting.height,
         refused=aside.height - twice,

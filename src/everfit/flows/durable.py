@@ -16,9 +16,10 @@ from enum import Enum
 from everfit.clock import ticks
 from everfit.errors import Conflict, Unavailable
 from everfit.facts import Fact
+from everfit.fold import fold, step
 from everfit.ledger import Entry, sealed
 from everfit.ports import Lease, Leases, Ledger, Write
-from everfit.standing import Standing, Story, fold, step
+from everfit.standing import Standing, Story
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Next:
 @dataclass(frozen=True, slots=True)
 class NotYet:
     """Nothing to do before something outside happens; the run's `wake_at` or a person's word wakes it."""
+
+    rest: float = 0.0  # seconds for which this worker need not ask again, unless something is written to the run
 
 
 Alive = Callable[[], bool]

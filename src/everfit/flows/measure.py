@@ -6,7 +6,7 @@ everything else is the rooms' work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -40,6 +40,7 @@ MOST_SLICES = 20  # values of a slicing column that are measured each for itself
 
 
 Shadow = Callable[[Kept, pl.DataFrame], pl.DataFrame]  # the champion's `_score` and `_prediction` for rows
+Shadows = Callable[[Sequence[Kept], pl.DataFrame], dict[str, pl.DataFrame | str]]  # of several, or why one has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Measure:
     hand: Hand
     shadow: Shadow | None = None  # scores rows that nobody scored, such as those of files
     functions: Mapping[str, UserFunction] = field(default_factory=dict)  # metrics of the user's own
+    shadows: Shadows | None = None  # scores the models of the bench; None: there is no bench
 
     # ---- rows --------------------------------------------------------------------------------------------------------
     def times(self, since: datetime, until: datetime) -> pl.Series:

@@ -41,7 +41,8 @@ def renew(steps: Steps, now: Standing, story: Story, alive: Alive) -> Next:
 def _next(steps: Steps, now: Standing, story: Story, alive: Alive) -> Next:
     chosen, pinned = story.find(RecipeChosen), story.find(DatasetPinned)
     if chosen is None:
-        return Next(RecipeChosen(steps.choose_recipe(now)))
+        began = story.find(RenewBegan)
+        return Next(RecipeChosen(steps.choose_recipe(now, began.bench if began else None)))
     if pinned is None:
         return Next(DatasetPinned(steps.pin(story.run, chosen.recipe)))
     if story.find(DataChecked) is None:
@@ -62,6 +63,8 @@ def _proven(steps: Steps, now: Standing, story: Story, dataset: Dataset, alive: 
     if registered is None:
         version = steps.register(story, now.bench[candidate.id].recipe, dataset, candidate)
         return Next(CandidateRegistered(candidate.id, version))
+    if (waits := _benched(story, registered)) is not None:
+        return Next(waits, ends=True)
     if judged is None:
         return Next(steps.judge(now, story.run, candidate, alive))
     steps.describe(registered.version, judged)
@@ -69,6 +72,15 @@ def _proven(steps: Steps, now: Standing, story: Story, dataset: Dataset, alive: 
         return Next(RenewEnded("kept_back", judged.verdict.said), ends=True)
     steps.plan_release(now, candidate, registered.version, story.run)
     return Next(RenewEnded("proven", judged.verdict.said), ends=True)
+
+
+def _benched(story: Story, registered: CandidateRegistered) -> RenewEnded | None:
+    """The end of a run of the bench: nothing was held out to judge its model on, so later windows will."""
+    began = story.find(RenewBegan)
+    if began is None or began.bench is None:
+        return None
+    said = f"version {registered.version} waits on the bench: it is scored in shadow, and may be recalled once it wins"
+    return RenewEnded("benched", said)
 
 
 def _over(story: Story) -> Fact | None:

@@ -12,40 +12,40 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from everfit.clock import rest, ticks
+from everfit.decide.decision import BenchRun
 from everfit.decide.worth import worth_after_probe
 from everfit.detect.catalogue import Metric
-from everfit.detect.harm import Permuted, importance_from, permuted
 from everfit.detect.metrics import UserFunction
-from everfit.detect.outcomes import Outcomes, outcomes_from
-from everfit.detect.performance import level, paired_gain
-from everfit.errors import DataBlocked, LeaseLost, ModelUnusable
-from everfit.facts import CandidateTrained, DataChecked, Judged, Probed, ReleasePlanned, RenewBegan
-from everfit.flows.answers import keep_scores, kept_scores
+from everfit.detect.performance import paired_gain
+from everfit.errors import Conflict, DataBlocked, LeaseLost, ModelUnusable
+from everfit.facts import CandidateTrained, DataChecked, Judged, Probed, RecallBegan, ReleasePlanned, RenewBegan
+from everfit.flows.answers import keep_scores
+from everfit.flows.bench import span_of_rows, spans_for, turns_of
 from everfit.flows.durable import Alive, Desk, Worker, begin
-from everfit.flows.proof import Proving, backdrop
+from everfit.flows.judging import Judge, Matter, asked_of
 from everfit.flows.rules import rules_of
+from everfit.flows.scoring import Scoring, outcomes_of, same_order
+from everfit.flows.shadows import labelled_rows
+from everfit.flows.trial import prepared
 from everfit.ids import content_key
-from everfit.judge.evidence import BASELINE, Case, Measured, trivial_baseline
-from everfit.judge.prove import judge_candidate
+from everfit.judge.gates import BenchWord
 from everfit.observe.labels import join
-from everfit.observe.window import cut_windows
-from everfit.ports import Job, Ports, Registration, Route, Table
+from everfit.observe.window import Span
+from everfit.ports import Ports, Registration, Route, Table
 from everfit.profile.table import Profile
 from everfit.retrain.candidate import Candidate, ModelFile
-from everfit.retrain.dataset import Dataset, cut, feature_frame, trained_on, training_frame
+from everfit.retrain.dataset import Dataset, cut, feature_frame, training_frame
 from everfit.retrain.options import DEFAULT_TRAINER, Last
-from everfit.retrain.recipe import Known, Recipe, Subject, plan_recipe
+from everfit.retrain.recipe import Known, Recipe, Subject, bench_recipe, plan_recipe
 from everfit.retrain.validate import blocked, inspect
 from everfit.rollout.plan import plan_release
 from everfit.spec import Spec, metrics_of
 from everfit.standing import Kept, Standing, Story
 
 SWAP_AT_MOST = 60.0  # seconds that servers have to answer with a new model before the release fails
-TIMED_ROWS = 50  # single rows that are timed when the spec limits latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Steps:
     ports: Ports
     never: datetime = datetime(9999, 1, 1, tzinfo=UTC)
     swap_at_most: float = SWAP_AT_MOST
+    replay: bool = False  # time is the events': releases are looked at when windows end, and every row is in the lake
     functions: Mapping[str, UserFunction] = field(default_factory=dict)  # metrics of the user's own
     _at_hand: dict[str, tuple[pl.DataFrame, pl.DataFrame, Dataset]] = field(default_factory=dict)
 
@@ -71,7 +72,17 @@ class Steps:
         return self.ports.clock.now()
 
     # ---- a training run ----------------------------------------------------------------------------------------------
-    def choose_recipe(self, standing: Standing) -> Recipe:
+    @property
+    def scoring(self) -> Scoring:
+        """Asks models about rows."""
+        return Scoring(self.spec, self.project, self.runs, self.ports)
+
+    @property
+    def judging(self) -> Judge:
+        """Judges candidates."""
+        return Judge(self.spec, self.scoring, self.metrics)
+
+    def choose_recipe(self, standing: Standing, asked: BenchRun | None) -> Recipe:
         """Fix everything that determines the run."""
         if standing.schema is None:
             raise DataBlocked("no columns are known yet; send rows first")
@@ -80,14 +91,25 @@ class Steps:
         first, last = times.select(pl.col("_time").min(), pl.col("_time").max().alias("last")).collect().row(0)
         if first is None:
             raise DataBlocked("the lake holds no rows yet; send rows first")
+        code = _code_key(spec.train.trainer, self.project)
+        subject = Subject(spec.model, spec.task, spec.target, standing.schema, code, lake.version())
+        if asked is not None:
+            return bench_recipe(subject, self._bench_rows(standing, asked), self.now(), spec.train)
         matures, champion = spec.observe.labels_mature_after, standing.champion
         seen_until = last + timedelta(microseconds=1) + matures  # a past that ended long ago is judged at its own end
         trained_until = champion.candidate.trained_until if champion else None
         now = min(self.now(), seen_until)
         known = Known(now, first, matures, trained_until, self._split(now - matures))
-        code = _code_key(spec.train.trainer, self.project)
-        subject = Subject(spec.model, spec.task, spec.target, standing.schema, code, lake.version())
         return plan_recipe(subject, known, spec.train, spec.judge)
+
+    def _bench_rows(self, standing: Standing, asked: BenchRun) -> Span:
+        turns = turns_of(standing, self.spec.decide.bench, self.spec.observe)
+        if turns is None:
+            raise DataBlocked("there is no bench yet: no model went live")
+        if "rows" in self.spec.train.model_fields_set:  # the spec names them: `bench_recipe` cuts them
+            asked = replace(asked, first=0)
+        rows = self.ports.lake.read(Table.PREDICTIONS, since=None, until=None).select("_id", "_time")
+        return span_of_rows(asked, turns, self.spec.observe, rows.collect().unique("_id")["_time"].sort())
 
     def _split(self, mature: datetime) -> datetime | None:
         """Where the held-out share of the labelled rows begins: a share of rows, for streams pause and grow."""
@@ -123,16 +145,16 @@ class Steps:
         folder = self.runs / run
         folder.mkdir(parents=True, exist_ok=True)
         training_frame(train, recipe).write_parquet(folder / "train.parquet")
-        asked, _ = _asked(holdout, recipe)
+        asked, _ = asked_of(holdout, recipe)
         feature_frame(asked, recipe).write_parquet(folder / "holdout.parquet")
-        made = self.ports.trainer.train(self._job(folder, recipe, dataset.classes), alive)
+        made = self.ports.trainer.train(self.scoring.job(folder, recipe, dataset.classes), alive)
         file = self.ports.models.keep(made.folder, made.format)
-        if made.scores is not None:
+        if made.scores is not None and recipe.holds_out:
             keep_scores(folder, file, asked, made.scores)
         # The rows are pinned in the lake; a copy a run would fill the disk. Another worker may have come first.
         (folder / "train.parquet").unlink(missing_ok=True)
         candidate = Candidate(
-            recipe.id, file, recipe.task, recipe.schema, dataset.classes, self._positive(dataset.classes),
+            recipe.id, file, recipe.task, recipe.schema, dataset.classes, self.scoring.positive(dataset.classes),
             recipe.train.end, dataset.train_rows,
         )  # fmt: skip
         return CandidateTrained(candidate, round(made.seconds, 3))
@@ -147,16 +169,16 @@ class Steps:
         folder.mkdir(parents=True, exist_ok=True)
         training_frame(train.sort("_time").tail(options.rows), recipe).write_parquet(folder / "train.parquet")
         feature_frame(holdout, recipe).write_parquet(folder / "holdout.parquet")
-        made = self.ports.trainer.train(replace(self._job(folder, recipe, dataset.classes), timed_rows=0), alive)
+        made = self.ports.trainer.train(replace(self.scoring.job(folder, recipe, dataset.classes), timed_rows=0), alive)
         tried = Candidate(
             recipe.id, ModelFile("probe", made.format, 0), recipe.task, recipe.schema, dataset.classes,
-            self._positive(dataset.classes), recipe.train.end, min(options.rows, dataset.train_rows),
+            self.scoring.positive(dataset.classes), recipe.train.end, min(options.rows, dataset.train_rows),
         )  # fmt: skip
         if made.scores is None:
             return Probed(None, go_on=True, said="the probe left no scores of the held-out rows")
-        mine = self._outcomes(holdout.drop(made.scores.columns, strict=False).hstack(made.scores), tried)
-        theirs = self._scored(run, champion.candidate, holdout, recipe, alive)
-        against = self._outcomes(_same_order(theirs, champion.candidate, tried), tried)
+        mine = outcomes_of(holdout.drop(made.scores.columns, strict=False).hstack(made.scores), tried)
+        theirs = self.scoring.scored(run, champion.candidate, holdout, recipe, alive)
+        against = outcomes_of(same_order(theirs, champion.candidate, tried), tried)
         gain = paired_gain(self.metrics[0], mine, against)
         if gain is None:
             return Probed(None, go_on=True, said=f"{self.spec.primary} is not defined on the held-out rows")
@@ -175,7 +197,7 @@ class Steps:
         }
         parameters = {name: str(value) for name, value in recipe.parameters.items()} | {
             "trainer": recipe.trainer, "seed": str(recipe.seed), "train": str(recipe.train),
-            "holdout": str(recipe.holdout),
+            "holdout": str(recipe.holdout) if recipe.holds_out else "none",
         }  # fmt: skip
         metrics = {"train_rows": float(dataset.train_rows), "holdout_rows": float(dataset.holdout_rows)}
         folder = self.ports.models.path(candidate.file)
@@ -185,47 +207,29 @@ class Steps:
         """Compare on rows that nobody trained on: with the champion, or the trivial baseline if there is none."""
         recipe = standing.bench[candidate.id].recipe
         train, holdout, _ = self._rows(recipe)
-        asked, moved = _asked(holdout, recipe)
-        answered = self._scored(run, candidate, asked, recipe, alive)
-        scored = answered[: holdout.height]
-        outcomes, champion = self._outcomes(scored, candidate), standing.champion
-        if champion is None:
-            against, name = self._baseline(train, scored, candidate), BASELINE
-        else:
-            theirs = self._scored(run, champion.candidate, holdout, recipe, alive)
-            against, name = (
-                self._outcomes(_same_order(theirs, champion.candidate, candidate), candidate),
-                champion.candidate.id,
-            )
-        case = Case(candidate.id, name, self.metrics[0], self.metrics, recipe.holdout)
-        verdict = judge_candidate(case, outcomes, against, self.spec.judge, self._measured(scored, candidate))
-        importance = {}
-        if outcomes.rows == holdout.height:
-            scores = np.array(answered["_score"][holdout.height :].to_list(), dtype=np.float64)
-            importance = importance_from(moved, scores, outcomes, self.metrics[0])
-        proving = Proving(train, scored, candidate)
-        reference, rest = backdrop(proving, self.spec, self.ports.notes, importance)
-        return Judged(verdict, reference, self._per_window(scored, candidate), rest)
+        matter = Matter(run, candidate, recipe, train, holdout, recipe.holdout, standing.champion)
+        return self.judging.judged(matter, alive)
 
-    def _per_window(self, scored: pl.DataFrame, candidate: Candidate) -> dict[str, float]:
-        """The mean level in windows of the proving rows. A metric of a week is not the mean of its days'.
-
-        On the demo's year ROC AUC is 0.757 over all rows and 0.695 as the mean of the days: `everfit demo` prints both.
-        """
-        parts = cut_windows(scored, self.spec.observe, at_least=self.spec.watch.at_least)
-        whole = [self._outcomes(part, candidate) for part in parts]
-        levels = {metric.name: [level(metric, each) for each in whole] for metric in self.metrics}
-        found = {metric: [value for value in values if value is not None] for metric, values in levels.items()}
-        return {metric: sum(values) / len(values) for metric, values in found.items() if values}
+    def judge_recalled(self, standing: Standing, story: Story, began: RecallBegan, alive: Alive) -> Judged:
+        """Compare a kept model with the champion, on the bench's windows that came after both had been trained."""
+        kept, against = standing.bench[began.candidate], standing.bench[began.against]
+        spans = spans_for(standing, began, self.spec.decide.bench.look)
+        if not spans:
+            raise ModelUnusable(f"no window of the bench came after version {kept.version} and the champion")
+        rows = labelled_rows(self.ports.lake, spans, as_of=story.times[0])
+        span = Span(spans[0].start, spans[-1].end)
+        word = BenchWord(began.gain, began.margin, len(spans))
+        train, _, _ = self._rows(kept.recipe)
+        matter = Matter(story.run, kept.candidate, kept.recipe, train, rows, span, against, word)
+        return self.judging.judged(matter, alive)
 
     def shadow(self, kept: Kept, rows: pl.DataFrame) -> pl.DataFrame:
         """What a kept model would have answered to rows that it did not serve, made in a child."""
-        folder = self.runs / "shadow"
-        folder.mkdir(parents=True, exist_ok=True)
-        features = folder / "rows.parquet"
-        feature_frame(rows, kept.recipe).write_parquet(features)
-        job = self._job(folder, kept.recipe, kept.candidate.classes)
-        return self.ports.trainer.score(self.ports.models.path(kept.candidate.file), features, job, lambda: True)
+        return self.scoring.one(kept, rows)
+
+    def shadows(self, kept: Sequence[Kept], rows: pl.DataFrame) -> dict[str, pl.DataFrame | str]:
+        """What several kept models would have answered, or why one of them could not, made in one child."""
+        return self.scoring.each(kept, rows)
 
     def describe(self, version: int, judged: Judged) -> None:
         """Tell the registry how the candidate did."""
@@ -246,27 +250,38 @@ class Steps:
         live = standing.history.champion
         previous = live.candidate if live else None
         stages = plan_release(candidate.id, previous, self.spec.rollout)
-        plan = ReleasePlanned(candidate.id, version, previous, stages, run, back=False)
+        guard, usual = prepared(self.spec, self.ports.lake, standing, stages, self.now())
+        plan = ReleasePlanned(candidate.id, version, previous, stages, run, back=False, guard=guard, usual=usual)
         desk = Desk(self.ports.ledger, self.ports.leases, self.now, Worker("worker"))
-        begin(desk, self.spec.model, f"release-{content_key(candidate.id, run)}", plan)
+        begin(desk, self.spec.model, release_of(candidate.id, run), plan)
 
     # ---- a release ---------------------------------------------------------------------------------------------------
-    def publish(self, kept: Kept) -> None:
-        """Put the model's files where servers load them, and name it challenger."""
+    def publish(self, kept: Kept) -> str:
+        """Put the model's files where servers load them, and name it challenger; the key that is live now, or ""."""
         folder = self.ports.models.path(kept.candidate.file)
         self.ports.gateway.publish(kept.candidate, kept.version, folder)
         self.ports.registry.alias(self.spec.model, {"challenger": kept.version})  # until it goes live
+        live = self.ports.gateway.live(self.spec.model)
+        return live.key if live else ""
 
-    def go_live(self, kept: Kept, before: Kept | None, key: str, alive: Alive) -> None:
+    def disown(self) -> None:
+        """No version is the challenger any more."""
+        self.ports.registry.alias(self.spec.model, {"challenger": None})
+
+    def go_live(self, kept: Kept, before: Kept | None, key: str, alive: Alive, *, after: str | None = None) -> None:
         """Point all traffic to a model and see that every server answers with it. If one cannot, point back.
 
         What to point back to comes from the plan: after a crash within this step the gateway names the new model.
+        `after` is the key that must be live still, so that a step which slept does not point after a person has.
 
         Raises:
             ModelUnusable: a server does not answer with it; traffic goes where it went before.
         """
         gateway, model = self.ports.gateway, self.spec.model
-        gateway.point(model, Route(kept.candidate.id, kept.version, key))
+        try:
+            gateway.point(model, Route(kept.candidate.id, kept.version, key), after=after)
+        except Conflict as error:
+            raise ModelUnusable(f"traffic was pointed elsewhere meanwhile: {error}") from error
         since = ticks()
         while not gateway.confirmed(model):
             if not alive():
@@ -316,70 +331,14 @@ class Steps:
         train, holdout, dataset = cut(joined, recipe)
         return train, holdout, dataset
 
-    def _job(self, folder: Path, recipe: Recipe, classes: Sequence[str]) -> Job:
-        options = self.spec.train
-        categories = tuple(column.name for column in recipe.schema.features if column.kind == "category")
-        return Job(
-            folder=folder, project=self.project, trainer=recipe.trainer, parameters=recipe.parameters, seed=recipe.seed,
-            task=recipe.task, target=recipe.target, features=trained_on(recipe), categories=categories,
-            classes=tuple(classes), timeout=options.timeout, memory=options.memory, positive=self._positive(classes),
-            timed_rows=TIMED_ROWS if self.spec.judge.limits.latency_p99 else 0,
-        )  # fmt: skip
 
-    def _positive(self, classes: Sequence[str]) -> str | None:
-        if self.spec.task != "binary":
-            return None
-        return self.spec.positive or (classes[-1] if classes else None)
+def release_of(candidate: str, run: str) -> str:
+    """The name of the release that a run plans for a candidate: planning twice is planning once.
 
-    def _scored(
-        self, run: str, candidate: Candidate, holdout: pl.DataFrame, recipe: Recipe, alive: Alive
-    ) -> pl.DataFrame:
-        """Held-out rows with a model's scores: as its training left them, else made in a child.
-
-        A model that crashes must not take the worker along.
-        """
-        folder = self.runs / run
-        folder.mkdir(parents=True, exist_ok=True)
-        job = self._job(folder, recipe, candidate.classes)
-        kept = None if job.timed_rows else kept_scores(folder, candidate.file, holdout)
-        if kept is not None:
-            return holdout.drop(kept.columns, strict=False).hstack(kept)
-        rows = folder / "holdout.parquet"
-        feature_frame(holdout, recipe).write_parquet(rows)
-        scores = self.ports.trainer.score(self.ports.models.path(candidate.file), rows, job, alive)
-        return holdout.drop(scores.columns, strict=False).hstack(scores)
-
-    def _outcomes(self, scored: pl.DataFrame, candidate: Candidate) -> Outcomes:
-        return outcomes_from(scored, task=candidate.task, classes=candidate.classes, positive=candidate.positive)
-
-    def _baseline(self, train: pl.DataFrame, scored: pl.DataFrame, candidate: Candidate) -> Outcomes:
-        truth = "_value" if candidate.task == "regression" else "_label"
-        scores = trivial_baseline(train[truth].to_list(), scored.height, task=candidate.task, classes=candidate.classes)
-        return self._outcomes(
-            scored.with_columns(_score=pl.Series(scores.tolist(), dtype=pl.List(pl.Float64))), candidate
-        )
-
-    def _measured(self, scored: pl.DataFrame, candidate: Candidate) -> Measured:
-        slices = {name: scored[name].to_numpy() for name in self.spec.judge.slices.by if name in scored.columns}
-        latency = None
-        if "_latency_ms" in scored.columns and (timed := scored["_latency_ms"].drop_nulls()).len():
-            latency = timedelta(milliseconds=float(np.quantile(timed.to_numpy(), 0.99)))
-        return Measured(slices=slices, size=candidate.file.size, latency_p99=latency)
-
-
-def _asked(holdout: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, Permuted]:
-    """Rows that a candidate is asked about: the held-out ones, then some of them with one column permuted."""
-    moved = permuted(holdout, trained_on(recipe))
-    return pl.concat([holdout, moved.frame]), moved
-
-
-def _same_order(scored: pl.DataFrame, theirs: Candidate, ours: Candidate) -> pl.DataFrame:
-    """Scores of another model in our order of classes; a class that it does not know has no chance."""
-    if theirs.classes == ours.classes:
-        return scored
-    places = [theirs.classes.index(name) if name in theirs.classes else None for name in ours.classes]
-    parts = [pl.lit(0.0) if place is None else pl.col("_score").list.get(place) for place in places]
-    return scored.with_columns(_score=pl.concat_list(parts))
+    >>> release_of("c1", "renew-1") == release_of("c1", "renew-1") != release_of("c1", "renew-2")
+    True
+    """
+    return f"release-{content_key(candidate, run)}"
 
 
 def _code_key(trainer: str, project: Path) -> str:

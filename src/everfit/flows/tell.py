@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from everfit.decide.decision import AskHuman, Decision, FixData, Reason, Retrain, RollBack, Wait
+from everfit.decide.decision import AskHuman, Decision, FixData, Reason, Recall, Retrain, RollBack, Wait
 from everfit.errors import Conflict
-from everfit.facts import ApprovalAsked, Decided, Fact, ReleaseEnded, RenewEnded, Told, WentLive
+from everfit.facts import ApprovalAsked, Decided, Fact, GuardLooked, ReleaseEnded, RenewEnded, Told, WentLive
 from everfit.flows.durable import Desk, Follower
 from everfit.ids import content_key
 from everfit.ledger import Entry
@@ -56,6 +56,14 @@ def alert_of(entry: Entry) -> Alert | None:
                 fact.why,
                 {"candidate": fact.candidate},
             )
+        case GuardLooked(verdict="ask", index=index, said=said):
+            title = f"{entry.model}: a release waits for your word"
+            return Alert(
+                f"{entry.run}:{index}:ask", Severity.WARNING, title, f"{said}\neverfit promote | everfit abort"
+            )
+        case ReleaseEnded(outcome="rolled_back", said=said):
+            title = f"{entry.model}: the release was taken back"
+            return Alert(f"{entry.run}:rolled_back", Severity.ERROR, title, said)
         case ReleaseEnded(outcome="failed", said=said):
             return Alert(f"{entry.run}:failed", Severity.ERROR, f"{entry.model}: the release failed", said)
         case _:
@@ -67,6 +75,8 @@ def _of_decision(model: str, decision: Decision) -> Alert | None:
     match decision:
         case Retrain():
             return Alert(content_key(decision), Severity.INFO, f"{model}: retraining", said)
+        case Recall():
+            return Alert(content_key(decision), Severity.INFO, f"{model}: a kept model is recalled", said)
         case AskHuman(question=question):
             text = f"{said}\neverfit approve {question} | everfit reject {question}"
             return Alert(question, Severity.WARNING, f"{model}: may I retrain?", text)

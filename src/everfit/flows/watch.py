@@ -1,4 +1,4 @@
-"""The watch: a plain idempotent loop over moments. Windows close, labels mature, triggers are asked, runs are begun.
+"""The watch: a plain idempotent loop over moments. Windows close, labels mature, the bench is scored, runs are begun.
 
 Takes the ports, the spec and the time; gives facts in the ledger; never trains or releases (it begins the runs that
 do). Every fact is keyed by its place in the watch's story: running it twice changes nothing, and after an outage it
@@ -10,18 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import IntEnum
 
-from everfit.decide.decision import Decision, Retrain, RollBack, Wait
+from everfit.decide.decision import Decision, Recall, Retrain, RollBack, Wait
 from everfit.decide.history import History
 from everfit.decide.options import Asked, OnAll, OnAny, OnSchedule, Trigger, write_rules
 from everfit.decide.policy import Rules, decide
 from everfit.decide.schedule import next_fire
-from everfit.facts import Decided, Fact, RenewBegan, SchemaLearned, Silence, WindowClosed, WindowMatured
+from everfit.facts import Decided, Fact, RecallBegan, RenewBegan, SchemaLearned, Silence, WindowClosed, WindowMatured
+from everfit.flows.bench import Turns, began_of, turns_of, with_bench
 from everfit.flows.durable import Desk, Follower, begin
 from everfit.flows.fleet import fleet_record
 from everfit.flows.measure import Measure
 from everfit.flows.release import way_back
 from everfit.flows.rules import rules_of
+from everfit.flows.shadows import score_turn
 from everfit.ids import content_key
 from everfit.observe.options import Rows
 from everfit.observe.schema import Schema
@@ -31,12 +34,21 @@ from everfit.spec import Spec
 from everfit.standing import WATCH, Standing, run_of
 
 
+class What(IntEnum):
+    """What is to be looked at, in the order at one moment: the bench comes after every window that ended is closed."""
+
+    MATURE = 1  # a window's labels have had the time to arrive
+    WAKE = 2  # a schedule fires, or a run goes on
+    WINDOW = 3  # a window ends
+    BENCH = 4  # all labels of a window of the bench are there
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Due:
     """A moment at which something is to be looked at."""
 
     at: datetime
-    what: str  # "mature" before "window" before "wake": the order at one moment
+    what: What
     span: Span | None = None
 
 
@@ -55,15 +67,25 @@ class Watch:
     def due(self, until: datetime) -> list[Due]:
         """Every window to close and every window that matured, up to a moment, in the order of time."""
         standing = self.follower.standing()
-        found = [Due(mature_at(w.span, self.spec.observe), "mature", w.span) for w in standing.immature]
-        found += [Due(span.end + self.spec.observe.late_by, "window", span) for span in self._closing(standing, until)]
+        found = [Due(mature_at(w.span, self.spec.observe), What.MATURE, w.span) for w in standing.immature]
+        ends = self._closing(standing, until)
+        found += [Due(span.end + self.spec.observe.late_by, What.WINDOW, span) for span in ends]
+        turn = turns.due if (turns := self._turns(standing)) is not None else None
+        if turn is not None:
+            found.append(Due(mature_at(turn.span, self.spec.observe), What.BENCH, turn.span))
         return sorted(due for due in found if due.at <= until)
+
+    def _turns(self, standing: Standing) -> Turns | None:
+        """The windows of the bench, if anybody can score its models."""
+        if self.measure.shadows is None:
+            return None
+        return turns_of(standing, self.spec.decide.bench, self.spec.observe)
 
     def next_alarm_clock(self, after: datetime, until: datetime) -> Due | None:
         """The next moment at which a schedule fires or a run wakes."""
         wakes = [wake for wake in self.desk.ledger.sleepers(self.spec.model).values() if after < wake <= until]
         fires = [fire for fire in self._fires(after) if fire <= until]
-        return Due(min(wakes + fires), "wake") if wakes or fires else None
+        return Due(min(wakes + fires), What.WAKE) if wakes or fires else None
 
     def _fires(self, after: datetime) -> Iterator[datetime]:
         if after.year < 2:  # before the first event there is no time to schedule in
@@ -93,18 +115,23 @@ class Watch:
         self._write(SchemaLearned(schema))
 
     def catch_up(self) -> None:
-        """Decide on a window whose decision a crash prevented."""
+        """Decide on a window whose decision a crash prevented, and what a recall left open."""
         standing = self.follower.standing()
         if standing.undecided is not None:
             self.decide(standing.undecided)
+        elif standing.decisions and isinstance(standing.decisions[-1][2], Recall):
+            self.decide()
 
     def visit(self, due: Due) -> None:
         """Do what a moment asks for, then decide."""
         standing = self.follower.standing()
         match due:
-            case Due(what="mature", span=Span() as span):
+            case Due(what=What.MATURE, span=Span() as span):
                 self._write(self._matured(standing, span))
-            case Due(what="window", span=Span() as span):
+            case Due(what=What.BENCH):
+                if not self._scored(standing):
+                    return
+            case Due(what=What.WINDOW, span=Span() as span):
                 if self._skipped(standing, span):
                     return
                 self._write(self._closed(standing, span))
@@ -122,13 +149,14 @@ class Watch:
         decision = decide(self._known(standing, rules, now), rules, now)
         if window is not None or not (isinstance(decision, Wait) or _same(standing, decision)):
             self._write(Decided(decision, window, self.measure.hand.notes.put(write_rules(rules))), now)
-        if isinstance(decision, Retrain | RollBack):
+        if isinstance(decision, Retrain | Recall | RollBack):
             self._begin(self.follower.standing(), decision)
-        return decision
+        # A recall and a training run of one look at the bench are two decisions; the evidence of the first is used now.
+        return self.decide() if isinstance(decision, Recall) else decision
 
     def _known(self, standing: Standing, rules: Rules, now: datetime) -> History:
         """The history, with what a decision needs and the model's own ledger does not say."""
-        past, fleet = standing.history, rules.limits.fleet
+        past, fleet = with_bench(standing, rules.limits.bench), rules.limits.fleet
         if past.champion is None:
             past = replace(past, labels=self.measure.labelled(now))
         if fleet is not None:
@@ -142,6 +170,14 @@ class Watch:
 
     def _matured(self, standing: Standing, span: Span) -> WindowMatured:
         return self.measure.mature(standing, span, mature_at(span, self.spec.observe))
+
+    def _scored(self, standing: Standing) -> bool:
+        """Score the models of the bench on its next window; False if somebody else has."""
+        turns = self._turns(standing)
+        if turns is None or turns.due is None:
+            return False
+        self._write(score_turn(standing, turns, turns.due, self.measure))
+        return True
 
     def _skipped(self, standing: Standing, span: Span) -> bool:
         """Pass over a silence in one step instead of recording every empty window of it."""
@@ -158,13 +194,18 @@ class Watch:
         self._write(Silence(Span(span.start, end)))
         return True
 
-    def _begin(self, standing: Standing, decision: Retrain | RollBack) -> None:
+    def _begin(self, standing: Standing, decision: Retrain | Recall | RollBack) -> None:
         """Begin the run that a decision asks for."""
         if isinstance(decision, RollBack):
             self._go_back(standing, decision)
             return
-        first = standing.history.champion is None
-        begin(self.desk, self.spec.model, run_of(decision), RenewBegan(decision.because, first, decision.probe))
+        begin(self.desk, self.spec.model, run_of(decision), self._began(standing, decision))
+
+    def _began(self, standing: Standing, decision: Retrain | Recall) -> RenewBegan | RecallBegan:
+        """The first fact of a run."""
+        if isinstance(decision, Recall):
+            return began_of(standing, decision, self.spec.decide.bench, self.spec.judge.better_by)
+        return RenewBegan(decision.because, standing.history.champion is None, decision.probe, decision.bench)
 
     def _go_back(self, standing: Standing, decision: RollBack) -> None:
         """Begin the way back to the previous champion: the one thing that is done without asking."""

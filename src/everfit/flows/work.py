@@ -13,9 +13,23 @@ from everfit.clock import ticks
 from everfit.errors import Conflict, IllegalMove, LeaseLost, Unavailable
 from everfit.facts import ReleaseEnded, RenewEnded, StepFailed
 from everfit.flows.durable import Alive, Desk, Flow, Follower, Next, NotYet, Progress, advance
-from everfit.standing import Standing, Story, next_state
+from everfit.flows.recall import recall
+from everfit.flows.release import release
+from everfit.flows.renew import renew
+from everfit.flows.steps import Steps
+from everfit.fold import next_state
+from everfit.standing import Standing, Story
 
 FIRST_REST, LONGEST_REST = 1.0, 300.0  # seconds before something that was away is tried again
+
+
+def flows_of(steps: Steps) -> dict[str, Flow]:
+    """The flow of each kind of run, by the beginning of the run's name."""
+    return {
+        "renew": lambda now, story, alive: renew(steps, now, story, alive),
+        "recall": lambda now, story, alive: recall(steps, now, story, alive),
+        "release": lambda now, story, alive: release(steps, now, story, alive),
+    }
 
 
 @dataclass(slots=True)
@@ -24,10 +38,11 @@ class Work:
 
     desk: Desk
     follower: Follower
-    flows: dict[str, Flow]  # "renew" and "release", by the beginning of the run's name
+    flows: dict[str, Flow]  # see `flows_of`
     report: Callable[[str, str, Exception], None]  # (run, what follows, error): a log line
     seconds: Callable[[], float] = ticks
     _resting: dict[str, tuple[int, float]] = field(default_factory=dict)  # run -> (tries, not before)
+    _waiting: dict[str, tuple[int, float]] = field(default_factory=dict)  # run -> (its facts, not before)
 
     def tick(self) -> bool:
         """Advance what is due; whether anything moved."""
@@ -38,7 +53,7 @@ class Work:
     def _advance(self, run: str) -> bool:
         tries, not_before = self._resting.get(run, (0, 0.0))
         flow = self.flows.get(run.split("-", maxsplit=1)[0])
-        if flow is None or self.seconds() < not_before:
+        if flow is None or self.seconds() < not_before or self.waits(run):
             return False
         try:
             moved = self._moved(run, flow)
@@ -52,10 +67,18 @@ class Work:
         self._resting.pop(run, None)
         return moved
 
+    def waits(self, run: str) -> bool:
+        """Whether the flow said that there is nothing to do for a while, and nothing was written to its run since."""
+        facts, not_before = self._waiting.get(run, (0, 0.0))
+        return self.seconds() < not_before and len(self.follower.standing().stories[run].facts) == facts
+
     def _moved(self, run: str, flow: Flow) -> bool:
         def guarded(now: Standing, story: Story, alive: Alive) -> Next | NotYet:
             try:
-                return flow(now, story, alive)
+                found = flow(now, story, alive)
+                if isinstance(found, NotYet):
+                    self._waiting[run] = (len(story.facts), self.seconds() + found.rest)
+                return found
             except (Conflict, Unavailable):
                 raise
             except Exception as error:  # the border: an unexpected error must end its run, not the worker

@@ -7,6 +7,7 @@ could not be asked count as passed where a limit was set.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,29 @@ def primary_gate(evidence: Evidence, options: Judging) -> Gate:
     told = f"gain {gain.value:.3f} {evidence.metric} ({gain.low:.3f} to {gain.high:.3f})"
     said = f"{told}, above {limit:.3f} needed"
     return Gate("primary", gain.low > limit, gain.value, limit, said)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchWord:
+    """What the bench says of a kept model against the champion. 0.01 is one point."""
+
+    gain: float  # points a window that it is believed to be better by
+    margin: float  # that must be passed
+    windows: int  # scored for both, after both were trained
+
+
+def bench_gate(evidence: Evidence, word: BenchWord) -> Gate:
+    """Whether the bench's word is above its margin, on at least one window that neither model learned from.
+
+    >>> some = Evidence("c2", "c1", 6120, None, "roc_auc", None, {}, {})
+    >>> bench_gate(some, BenchWord(0.021, 0.003, 6)).said
+    '2.1 points a window on the bench (0.3 needed), 6 windows with 6,120 rows that neither trained on'
+    """
+    told = f"{100 * word.gain:.1f} points a window on the bench ({100 * word.margin:.1f} needed)"
+    windows = f"{word.windows} window{'s' if word.windows != 1 else ''}"
+    said = f"{told}, {windows} with {evidence.rows:,} rows that neither trained on"
+    passed = word.gain > word.margin and word.windows > 0 and evidence.rows > 0
+    return Gate("primary", passed, word.gain if evidence.rows else None, word.margin, said)
 
 
 def slice_gates(

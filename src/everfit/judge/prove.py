@@ -9,7 +9,7 @@ from __future__ import annotations
 from everfit.detect.catalogue import name_of
 from everfit.detect.performance import Outcomes
 from everfit.judge.evidence import BASELINE, Case, Measured, gather, same_rows
-from everfit.judge.gates import limit_gates, primary_gate, slice_gates
+from everfit.judge.gates import BenchWord, bench_gate, limit_gates, primary_gate, slice_gates
 from everfit.judge.options import Judging
 from everfit.judge.verdict import Better, Evidence, Gate, NotBetter, Unproven, Verdict
 
@@ -22,11 +22,16 @@ def judge_candidate(
     against: Outcomes,
     options: Judging,
     measured: Measured = NOTHING_MEASURED,
+    *,
+    word: BenchWord | None = None,
 ) -> Verdict:
     """Judge a candidate on rows that neither model was trained on.
 
     Better: the paired interval lies above `better_by` and every gate is passed. NotBetter: it lies at or
     below, or a gate is not passed. Unproven: neither can be said of these rows, or a gate could not be asked.
+
+    Where the bench gives its `word`, it stands for the paired interval: it rests on the same rows, weighs recent
+    windows more, and has waited for a margin. Every other gate is asked as ever.
 
     >>> import numpy as np
     >>> truth = np.arange(400) % 2
@@ -43,7 +48,20 @@ def judge_candidate(
         *slice_gates(case, candidate, against, measured, options),
         *limit_gates(case, candidate, against, measured, options.limits),
     )
+    if word is not None:
+        return _weigh_word(evidence, bench_gate(evidence, word), others)
     return _weigh(evidence, primary_gate(evidence, options), others, options)
+
+
+def _weigh_word(evidence: Evidence, primary: Gate, others: tuple[Gate, ...]) -> Verdict:
+    """The bench's word is a yes or a no; only a question that could not be asked leaves it open."""
+    gates, failed = (primary, *others), [gate for gate in (primary, *others) if not gate.passed]
+    told = "; ".join(gate.said for gate in failed)
+    if any(gate.value is not None for gate in failed):
+        return NotBetter(evidence, gates, f"{_who(evidence)} is kept back: {told}")
+    if failed:
+        return Unproven(evidence, gates, f"{_who(evidence)} is unproven: {told}")
+    return Better(evidence, gates, f"{_who(evidence)} beats the champion: {primary.said}")
 
 
 def _weigh(evidence: Evidence, primary: Gate, others: tuple[Gate, ...], options: Judging) -> Verdict:

@@ -27,7 +27,7 @@ PREDICTION_COLUMNS: dict[str, pl.DataType] = {
     "_time": MOMENT,  # event time
     "_score": pl.List(pl.Float64()),  # probabilities in class order; regression: one value; null: the caller has none
     "_prediction": pl.String(),  # the class; null in regression
-    "_model": pl.String(),  # candidate id; null for rows that we did not serve
+    "_model": pl.String(),  # candidate id; null where nobody said which one answered
     "_version": pl.Int64(),
     "_variant": pl.String(),
     "_latency_ms": pl.Float64(),
@@ -51,9 +51,17 @@ REFUSED_COLUMNS: dict[str, pl.DataType] = {
     "_arrived": MOMENT,
     "_day": pl.Date(),  # of `_arrived`
 }
+# Of the prediction that went out: id and times. Of the challenger: the rest; `_score` and `_prediction` are null where
+# it failed, and `_latency_ms` runs from asking its process to the answer, for the whole batch of the row.
+SHADOW_COLUMNS: dict[str, pl.DataType] = {
+    name: PREDICTION_COLUMNS[name]
+    for name in ("_id", "_time", "_arrived", "_day", "_model", "_version", "_score", "_prediction", "_latency_ms")
+} | {"_failed": pl.String()}  # null, crash, timeout, error or memory
 FAILED = "the model failed to score this row"  # a reason for refusal that is the model's fault, not the row's
 ARRIVALS = ("_arrived", "arrived", "time")  # where a label may say when it arrived
-_TOLD = frozenset({"_id", "_time", "_arrived", "_score", "_prediction", "_label"})  # ours that a caller may send
+_TOLD = frozenset(
+    {"_id", "_time", "_arrived", "_score", "_prediction", "_label", "_model"}
+)  # ours that a caller may send
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +217,7 @@ def _predictions(
     scores, wrong = _scores(rows, rules)
     arrived = _constant("_arrived", now, rows.height) if now else times.alias("_arrived")
     features = rows.select([name for name in rows.columns if name not in rules.reserved])
-    taken = pl.DataFrame([ids, times.alias("_time"), *scores, arrived]).hstack(features)
+    taken = pl.DataFrame([ids, times.alias("_time"), *scores, *_answered(rows), arrived]).hstack(features)
     return _split(_Sent("predictions", rows, times, arrived), taken, [*faults, *more, *wrong])
 
 
@@ -239,6 +247,15 @@ def _names_are_free(rows: pl.DataFrame) -> None:
     for name in rows.columns:
         if name.startswith(RESERVED) and name not in _TOLD:
             raise Refused(f"column {name!r}: names that begin with {RESERVED!r} are Everfit's own; rename it")
+
+
+def _answered(rows: pl.DataFrame) -> list[pl.Series]:
+    """Which candidate answered, where a server that is not ours says so."""
+    if "_model" not in rows.columns:
+        return []
+    if rows["_model"].dtype not in {pl.String, pl.Null}:
+        raise Refused("column '_model' must hold the id of the candidate that answered, as text")
+    return [rows["_model"].cast(pl.String)]
 
 
 def _first(rows: pl.DataFrame, names: Iterable[str]) -> str | None:

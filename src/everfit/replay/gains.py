@@ -11,11 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from everfit.replay.matrix import Cut, Matrix
+from everfit.replay.matrix import Cut, Floats, Matrix
 from everfit.replay.play import Played
 
 CLIP = (-1.0, 1.5)  # gains beyond this are told as this: where retraining brings little, their ratio is wild
 MATTERS = 0.003  # a stream on which retraining every window brings less has no gain to speak of
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The user's money."""
+
+    per_retrain: float  # of a training run
+    per_error: float  # of a wrong answer (regression: of a whole miss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +36,8 @@ class Result:
     gain: float | None  # share of what retraining every window brings; None: that brings nothing
     share: float  # training runs per window
     played: Played
+    errors: float  # wrong answers over all rows of the scored windows (regression: whole misses)
+    cost: float | None = None  # of runs and errors, in the user's money; None: no prices were given
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -41,7 +51,10 @@ class Result:
             "seconds": played.seconds,
             "gain": self.gain,
             "share": self.share,
+            "errors": self.errors,
+            "cost": self.cost,
             "per_window": [None if np.isnan(score) else score for score in played.scores.tolist()],
+            "served": [list(cell) for cell in played.served],
             "decisions": [
                 {"window": each.window, "trained_on": list(each.trained_on), "why": each.why, "failed": each.failed}
                 for each in played.decisions
@@ -59,39 +72,44 @@ def gain(score: float, never: float, always: float) -> float | None:
     return float(np.clip((score - never) / brings, *CLIP)) if brings > MATTERS else None
 
 
-def results(played: Mapping[str, Played], cut: Cut) -> tuple[Result, ...]:
+def results(played: Mapping[str, Played], cut: Cut, prices: Prices | None = None) -> tuple[Result, ...]:
     """Put policies side by side; `never` and `every1` must be among them."""
     never, always = played["never"].score, played["every1"].score
-    return tuple(
-        Result(
-            name,
-            each.score,
-            len({decision.trained_on for decision in each.decisions} & set(each.served)),
-            gain(each.score, never, always),
-            each.runs / cut.windows,
-            each,
-        )
-        for name, each in played.items()
-    )
+    found = []
+    for name, each in played.items():
+        errors = float(errors_of(each, cut).sum())
+        retrains = len({decision.trained_on for decision in each.decisions} & set(each.served))
+        cost = None if prices is None else prices.per_retrain * each.runs + prices.per_error * errors
+        share = each.runs / cut.windows
+        found.append(Result(name, each.score, retrains, gain(each.score, never, always), share, each, errors, cost))
+    return tuple(found)
+
+
+def errors_of(played: Played, cut: Cut) -> Floats:
+    """Wrong answers of each scored window, (scored windows,): the mean miss of its scored rows, for all its rows."""
+    rows = np.diff(cut.edges)[cut.start :]
+    return np.where(rows > 0, np.nan_to_num(played.missed) * rows, 0.0)
 
 
 def ages(matrix: Matrix) -> tuple[float, ...]:
     """Mean score of recent models by age: how fast a model goes stale without retraining.
 
     Every age is read on the same windows as the freshest model's, and told as the freshest mean plus the mean
-    difference: hard and easy windows do not pass for age. Ages that fewer than five models reached are not told.
+    difference on the few rows that every model is looked at: hard and easy windows do not pass for age. Ages that fewer
+    than five models reached are not told.
     """
     cut = matrix.cut
-    rows = [row for cell in matrix.every() if not (row := matrix.row(cell)).failed]
-    if not rows:
+    looks = {cell: look.mean(axis=1) for cell, look in matrix.looks().items()}
+    fresh, looked = np.full(cut.windows, np.nan), np.full(cut.windows, np.nan)
+    for cell in matrix.every():
+        window = cell[1] + 1
+        fresh[window], looked[window] = matrix.score(cell, window), matrix.row(cell).few[window].mean()
+    if not np.isfinite(fresh).any():
         return ()
-    fresh = np.full(cut.windows, np.nan)
-    for row in rows:
-        fresh[row.cell[1] + 1] = row.scores[row.cell[1] + 1]
     found = []
     for age in range(1, cut.windows - cut.start + 1):
-        at = [(row, row.cell[1] + age) for row in rows if row.cell[1] + age < cut.windows]
-        lost = np.array([row.scores[window] - fresh[window] for row, window in at])
+        at = [(look, cell[1] + age) for cell, look in looks.items() if cell[1] + age < cut.windows]
+        lost = np.array([look[window] - looked[window] for look, window in at])
         if np.isfinite(lost).sum() < 5:
             break
         found.append(float(np.nanmean(fresh) + np.nanmean(lost)))

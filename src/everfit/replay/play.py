@@ -41,6 +41,7 @@ class Played:
     name: str
     first_window: int  # of those that are scored
     scores: Floats  # (scored windows,) in points
+    missed: Floats  # (scored windows,): mean miss of the rows, 0 right and 1 wrong; between for regression
     served: tuple[Cell, ...]  # the model of each scored window
     decisions: tuple[Decision, ...]
     rows: int  # trained on in all
@@ -89,13 +90,14 @@ def play(name: str, rule: Rule, matrix: Matrix, delay: int = 0) -> Played:
         TrainingFailed: there is no first model.
     """
     cut = matrix.cut
-    row, deployed = _first(matrix), cut.start - 1
-    scores, served, decisions, spent = [], [], [], []
+    row, deployed = matrix.row(matrix.recent(cut.start - 1)), cut.start - 1
+    _check(row)
+    served, decisions, spent = [], [], []
     since: list[float] = []
     for now in range(cut.start - 1, cut.windows - 1):
         labelled = now - delay
         if labelled > deployed:
-            since.append(row.scores[labelled])
+            since.append(matrix.score(row.cell, labelled))
         seen = Seen(now, labelled, deployed, row.cell, np.array(since), _misses(matrix, row.cell))
         why = rule.ask(seen) if now >= cut.start and labelled > row.cell[1] else None
         if why is not None:
@@ -105,8 +107,7 @@ def play(name: str, rule: Rule, matrix: Matrix, delay: int = 0) -> Played:
             if not made.failed:
                 row, deployed, since = made, now, []
         served.append(row.cell)
-        scores.append(row.scores[now + 1])
-    return _played(name, (cut.start, np.array(scores)), tuple(served), decisions, spent)
+    return _played(name, matrix, tuple(served), decisions, spent)
 
 
 def play_bench(matrix: Matrix, delay: int = 0, options: BenchOptions | None = None, name: str = "everfit") -> Played:
@@ -114,11 +115,10 @@ def play_bench(matrix: Matrix, delay: int = 0, options: BenchOptions | None = No
     options = options or BenchOptions(recent=matrix.cut.start)
     stage = _Stage(matrix, delay)
     for now in range(matrix.cut.start - 1, matrix.cut.windows - 1):
-        if now >= matrix.cut.start:
+        if now >= matrix.cut.start and now >= delay:  # before, no label has come: there is nothing to decide on
             stage.act(now, next_move(stage.bench(now), options))
         stage.serve(now)
-    scores = (matrix.cut.start, np.array(stage.scores))
-    return _played(name, scores, tuple(stage.cells), stage.decisions, stage.spent)
+    return _played(name, matrix, tuple(stage.cells), stage.decisions, stage.spent)
 
 
 class _Stage:
@@ -126,11 +126,12 @@ class _Stage:
 
     def __init__(self, matrix: Matrix, delay: int) -> None:
         self._matrix, self._delay = matrix, delay
-        first = _first(matrix)
-        self._rows, self._members, self._runs = [first], [Member("1", *first.cell)], list[Run]()
+        first, scores = matrix.whole(matrix.recent(matrix.cut.start - 1))
+        _check(first)
+        self._scores = [scores]
+        self._members, self._runs = [Member("1", *first.cell)], list[Run]()
         self._served = np.full(matrix.cut.windows + 1, -1, dtype=np.int64)
         self._serving = 0
-        self.scores: list[float] = []
         self.cells: list[Cell] = []
         self.decisions: list[Decision] = []
         self.spent: list[Row] = []
@@ -138,8 +139,8 @@ class _Stage:
     def bench(self, now: int) -> Bench:
         """The facts at the end of a window."""
         there = np.arange(now + 1) <= now - self._delay
-        scores = np.where(there, np.stack([row.scores[: now + 1] for row in self._rows]), np.nan)
-        halves = np.where(there[:, None], np.stack([row.halves[: now + 1] for row in self._rows]), np.nan)
+        scores = np.where(there, np.stack([each.levels[: now + 1, 0] for each in self._scores]), np.nan)
+        halves = np.where(there[:, None], np.stack([each.levels[: now + 1, 1:] for each in self._scores]), np.nan)
         served = np.append(self._served[: now + 1], self._serving)
         matured = np.arange(now + 1, dtype=np.int64) - self._delay
         return Bench(tuple(self._members), tuple(self._runs), served, scores, halves, matured, now)
@@ -153,37 +154,35 @@ class _Stage:
     def serve(self, now: int) -> None:
         """The next window comes."""
         self._served[now + 1] = self._serving
-        self.cells.append(self._rows[self._serving].cell)
-        self.scores.append(float(self._rows[self._serving].scores[now + 1]))
+        serving = self._members[self._serving]
+        self.cells.append((serving.first, serving.last))
 
     def _train(self, now: int, told: Train) -> None:
-        made = self._matrix.row((told.first, told.last))
+        made, scores = self._matrix.whole((told.first, told.last))
         place = None
         if not made.failed:
             place = len(self._members)
             self._members.append(Member(str(place + 1), told.first, told.last, told.rows))
-            self._rows.append(made)
+            self._scores.append(scores)
         self._runs.append(Run(now, told.why, told.rows, self._serving, place, told.change, told.leader))
         self.decisions.append(Decision(now, made.cell, told.said, made.failed))
         self.spent.append(made)
 
 
-def _first(matrix: Matrix) -> Row:
-    """The model that everybody begins with; without it there is nothing to play."""
-    row = matrix.row(matrix.recent(matrix.cut.start - 1))
-    if row.failed:
-        raise TrainingFailed(
-            f"the first model, on windows 0 to {matrix.cut.start - 1}, cannot be trained: {row.failed}"
-        )
-    return row
+def _check(first: Row) -> None:
+    """Without the model that everybody begins with there is nothing to play."""
+    if first.failed:
+        windows = f"windows {first.cell[0]} to {first.cell[1]}"
+        raise TrainingFailed(f"the first model, on {windows}, cannot be trained: {first.failed}")
 
 
 def _misses(matrix: Matrix, cell: Cell) -> Callable[[int], NDArray[np.float32]]:
     return lambda window: matrix.misses(cell, window)
 
 
-def _played(
-    name: str, scores: tuple[int, Floats], served: tuple[Cell, ...], decisions: list[Decision], spent: list[Row]
-) -> Played:
+def _played(name: str, matrix: Matrix, served: tuple[Cell, ...], decisions: list[Decision], spent: list[Row]) -> Played:
+    windows = list(enumerate(served, matrix.cut.start))
+    scores = np.array([matrix.score(cell, window) for window, cell in windows])
+    missed = np.array([matrix.missed(cell, window) for window, cell in windows])
     rows, seconds = sum(row.rows for row in spent), sum(row.seconds for row in spent)
-    return Played(name, *scores, served, tuple(decisions), rows, seconds)
+    return Played(name, matrix.cut.start, scores, missed, served, tuple(decisions), rows, seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -170,10 +171,20 @@ def play_policy(name: str, matrix: Matrix, portrait: Portrait, delay: int = 0) -
     Raises:
         UsageError: there is none of this name; or it needs river, which is not installed.
     """
+    if not is_known(name):
+        near = get_close_matches(name, NAMES, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"choose of {', '.join(NAMES)}, or every7 and the like"
+        raise UsageError(f"{name!r} is not a policy; {remedy}")
     if name == "everfit":
         return play_bench(matrix, delay)
-    if name.startswith("every") and name[5:].isdigit() and int(name[5:]) > 0:
-        return play(name, Every(int(name[5:]), matrix.cut.start - 1), matrix, delay)
-    if name not in RULES:
-        raise UsageError(f"{name!r} is not a policy; choose of {', '.join(NAMES)}, or every7 and the like")
-    return play(name, RULES[name](matrix, portrait), matrix, delay)
+    rule = RULES[name](matrix, portrait) if name in RULES else Every(int(name[5:]), matrix.cut.start - 1)
+    return play(name, rule, matrix, delay)
+
+
+def is_known(name: str) -> bool:
+    """Whether a policy of this name comes out of the box.
+
+    >>> is_known("adwin"), is_known("every7"), is_known("sometimes")
+    (True, True, False)
+    """
+    return name in NAMES or (name.startswith("every") and name[5:].isdigit() and int(name[5:]) > 0)

@@ -17,7 +17,7 @@ class ModelFile:
     """Where the bytes of a model are, and that they are the ones that were judged."""
 
     key: str  # content key of the folder
-    format: str  # "skops", "cloudpickle" or "mlflow"
+    format: str  # "skops", "cloudpickle", "onnx" or "mlflow"
     size: int  # bytes
 
 

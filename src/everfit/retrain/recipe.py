@@ -49,6 +49,11 @@ class Recipe:
         """The recipe's name: its content."""
         return content_key("recipe", self)
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether rows are held out; a run of the bench learns from all of them."""
+        return self.holdout.start < self.holdout.end
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -116,15 +121,32 @@ def plan_recipe(subject: Subject, known: Known, training: Training, judging: Hol
             f"no rows are left to train on: the first is of {known.first_row:%Y-%m-%d %H:%M}, and those from "
             f"{end:%Y-%m-%d %H:%M} on are held out; wait for more rows, or hold out fewer (judge.holdout)"
         )
+    return _recipe(subject, (train, holdout), known.now, training)
+
+
+def bench_recipe(subject: Subject, rows: Span, as_of: datetime, training: Training) -> Recipe:
+    """A run of the bench: it learns from all of its rows and holds none out, for later windows prove its model.
+
+    >>> jan = lambda day: datetime(2013, 1, day)
+    >>> subject = Subject("delay", "binary", "late", Schema((), ("0", "1")), "c0de", LakeVersion(3, 3))
+    >>> bench_recipe(subject, Span(jan(1), jan(9)), jan(11), Training()).holds_out
+    False
+    """
+    last = training.rows.last if isinstance(training.rows, Last) else None
+    start = rows.start if last is None else max(rows.start, rows.end - last)
+    return _recipe(subject, (Span(start, rows.end), Span(rows.end, rows.end)), as_of, training)
+
+
+def _recipe(subject: Subject, rows: tuple[Span, Span], as_of: datetime, training: Training) -> Recipe:
     return Recipe(
         model=subject.model,
         task=subject.task,
         target=subject.target,
         schema=subject.schema,
         lake=subject.lake,
-        train=train,
-        holdout=holdout,
-        as_of=known.now,
+        train=rows[0],
+        holdout=rows[1],
+        as_of=as_of,
         trainer=training.trainer,
         code=subject.code,
         parameters=training.parameters,

@@ -48,7 +48,7 @@ def inspect(
         What was found; training goes on if none of it blocks.
     """
     return (
-        *_rows(train, holdout, at_least),
+        *_rows(train, holdout, recipe, at_least),
         *_twice(train, holdout),
         *_target(train, holdout, recipe, first=reference is None),
         *_features(train, holdout, recipe, reference, quality),
@@ -64,11 +64,11 @@ def blocked(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(each for each in findings if each.blocks)
 
 
-def _rows(train: pl.DataFrame, holdout: pl.DataFrame, at_least: int) -> Iterator[Finding]:
+def _rows(train: pl.DataFrame, holdout: pl.DataFrame, recipe: Recipe, at_least: int) -> Iterator[Finding]:
     if train.height < at_least:
         said = f"only {train.height:,} labelled rows to train on, {at_least:,} needed (train.at_least)"
         yield Finding("*", "rows", said, blocks=True)
-    if holdout.is_empty():
+    if recipe.holds_out and holdout.is_empty():
         said = "no labelled row is held out to prove a model on; wait for labels (judge.holdout)"
         yield Finding("*", "rows", said, blocks=True)
 

@@ -98,7 +98,7 @@ class Guarding(BaseModel, frozen=True, extra="forbid"):
     """What the guard compares, what it promises, and what it does when it cannot tell."""
 
     checks: tuple[Check, ...] = Field(
-        (Check(of="errors"), Check(of="latency"), Check(of="loss")), min_length=1, description="what is compared"
+        (Check(of="errors"), Check(of="latency"), Check(of="loss")), description="what is compared"
     )
     false_rollbacks: Share = Field(
         0.01, gt=0, lt=1, description="of releases that are no worse, over all checks, slices and looks together"
@@ -114,6 +114,8 @@ class Guarding(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _once(self) -> Guarding:
         names = [check.of for check in self.checks]
+        if not names:
+            raise ValueError("a guard without checks sees nothing; name one of errors, latency, loss")
         if len(set(names)) < len(names):
             raise ValueError("each of errors, latency and loss is checked once; merge the two checks")
         return self

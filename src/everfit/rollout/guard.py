@@ -53,6 +53,7 @@ class Compared:
     slice: str = ALL  # "origin=JFK"
     paired: bool = False  # the same rows in the same order (shadow); else different rows of the same time
     effect: float = 1.0  # design effect: how many rows count as one
+    earlier: bool = False  # rows of a step before, whose labels came now: evidence, and no row of this step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,7 +233,9 @@ def _weigh_one(state: Guarded, compared: Compared, check: Check, options: Guardi
         if len(beside) >= options.slices_at_most:
             return replace(state, passed_over=state.passed_over + 1)
     rows = state.rows
-    if compared.slice == ALL and _rows(compared.champion):  # alone, the challenger is compared with nothing
+    if (
+        compared.slice == ALL and not compared.earlier and _rows(compared.champion)
+    ):  # alone, the challenger is compared with nothing
         rows = {**rows, check.of: rows.get(check.of, 0.0) + _rows(compared.challenger)}
     if check.of == "latency":
         moved = weigh_latency(

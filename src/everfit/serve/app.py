@@ -1,17 +1,16 @@
 """The server's routes.
 
-Takes a `Serving`; gives an ASGI application; never blocks its event loop, and answers every failure with
-`{"error": "..."}` that names the field and not the row.
+Takes a `Serving` for each model; gives an ASGI application; never blocks its event loop, and answers every failure
+with `{"error": "..."}` that names the field and not the row.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import orjson
@@ -21,31 +20,53 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from everfit.errors import Unavailable
+from everfit.errors import Unavailable, UsageError
 from everfit.ports import Table
-from everfit.serve.batch import Scorer
-from everfit.serve.counts import Counts
+from everfit.serve.counts import Counts, Meters
 from everfit.serve.intake import take_in
-from everfit.serve.log import PredictionLog
 from everfit.serve.openapi import document
 from everfit.serve.protocol import CSV, MlflowAsk
-from everfit.serve.routing import Live, Served
 from everfit.serve.rows import ARROW
+from everfit.serve.service import Service
 from everfit.serve.serving import Serving
-from everfit.serve.v2 import EXTENSIONS, V2Ask, metadata_v2
+from everfit.serve.tracing import Tracer
+from everfit.serve.v2 import EXTENSIONS, V2Ask
 from everfit.serve.web import JSON, STATUS, Asking, Endpoint, Fault, Reply, body_of, json_reply
 
 __all__ = ["STATUS", "build_app"]
 
 NUMBER_HEADER = "everfit-number"
 BYTES = "application/octet-stream"
+TEXT = "text/plain; charset=utf-8"
 HEADER_LENGTH = "inference-header-content-length"
+LOOK_EVERY = 1.0  # seconds between the lengths that a worker writes down for the scrapes of the others
 _V2 = "/v2/models/{name}"
 
 
-def build_app(serving: Serving, *, port: int = 0) -> Starlette:
-    """The application of one model; `port` is only told to the gateway."""
-    return _App(serving, port).starlette()
+class Beside(Protocol):
+    """Another door to the same models, opened and closed with this one."""
+
+    async def start(self, services: dict[str, Service]) -> None:
+        """Open it."""
+        ...
+
+    async def stop(self) -> None:
+        """Close it, when what it took is answered."""
+        ...
+
+
+def build_app(
+    *servings: Serving, port: int = 0, tracer: Tracer | None = None, beside: Beside | None = None
+) -> Starlette:
+    """The application of one model or several; `port` is only told to the gateway.
+
+    Raises:
+        UsageError: two models have one name.
+    """
+    names = [serving.model for serving in servings]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"two models are named {twice[0]!r}; one server needs different names: change `model:`")
+    return _App(servings, port, tracer, beside).starlette()
 
 
 class _Quick(Starlette):
@@ -63,16 +84,13 @@ class _Quick(Starlette):
 
 
 class _App:
-    def __init__(self, serving: Serving, port: int) -> None:
-        self.serving = serving
-        self._wanted = 0  # the latest batch that a client waits for
-        self.counts = Counts(serving.model)
-        self.live = Live(serving.home, serving.loader, self.counts, port=port)
-        self.log = PredictionLog(serving.journal)
-        # One thread scores: models need not be thread-safe, and two would only take the processor from each
-        # other.
-        self.scorer = Scorer(serving, lambda: self.live.current, self.log, self.counts)
-        self.counts.watch(lambda: self.scorer.waiting, lambda: self.log.waiting, lambda: self.log.lag)
+    def __init__(self, servings: Sequence[Serving], port: int, tracer: Tracer | None, beside: Beside | None) -> None:
+        self.meters = Meters()
+        self.services = {serving.model: Service(serving, self.meters, port) for serving in servings}
+        self.only = next(iter(self.services.values())) if len(self.services) == 1 else None
+        self.tracer, self.beside = tracer, beside
+        # What belongs to no model is counted without a name where there are several.
+        self.counts = self.only.counts if self.only else Counts("", self.meters)
 
     def starlette(self) -> Starlette:
         table = [
@@ -81,41 +99,56 @@ class _App:
             ("GET", "/version", self.version),
             ("GET", "/metrics", self.metrics),
             ("GET", "/openapi.json", self.openapi),
-            ("GET", "/v1/clock", self.clock),
-            ("POST", "/v1/predictions", self.take_predictions),
-            ("POST", "/v1/labels", self.take_labels),
-            ("POST", "/invocations", self.invocations),
-            ("POST", "/endpoints/{name}/invocations", self.invocations),
             ("GET", "/v2", self.about),
             ("GET", "/v2/health/live", self.is_live),
-            ("GET", "/v2/health/ready", self.is_ready),
+            ("GET", "/v2/health/ready", self.are_ready),
             ("GET", "/v2/models", self.models),
             ("POST", "/v2/repository/index", self.index),
+            ("POST", "/invocations", self.invocations),
+            ("POST", "/endpoints/{name}/invocations", self.invocations),
         ]
+        for at in ("/v1", "/v1/models/{name}"):
+            table += [
+                ("GET", at + "/clock", self.clock),
+                ("POST", at + "/predictions", self.take_predictions),
+                ("POST", at + "/labels", self.take_labels),
+            ]
         for at in (_V2, _V2 + "/versions/{version}"):
             table += [
                 ("GET", at, self.metadata),
                 ("GET", at + "/ready", self.is_ready),
                 ("POST", at + "/infer", self.infer),
             ]
-        ends = {(verb, path): Endpoint(path, call, self.counts) for verb, path, call in table}
+        each = {name: service.counts for name, service in self.services.items()}
+        ends = {(verb, path): Endpoint(path, call, self.counts, each, self.tracer) for verb, path, call in table}
         routes = [Route(path, end, methods=[verb]) for (verb, path), end in ends.items()]
         app = _Quick(routes=routes, lifespan=self.lifespan, exception_handlers={HTTPException: self.lost})
-        name = self.serving.model
         app.quick = {"/invocations": (ends["POST", "/invocations"], {})}
-        for path in ("/endpoints/{name}/invocations", _V2 + "/infer"):
-            app.quick[path.format(name=name)] = ends["POST", path], {"name": name}
+        for name in self.services:
+            for path in ("/endpoints/{name}/invocations", _V2 + "/infer"):
+                app.quick[path.format(name=name)] = ends["POST", path], {"name": name}
         return app
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self.log.start()
-        self.live.start()
-        self.scorer.start()
+        for service in self.services.values():
+            service.start()
+        looking = asyncio.create_task(self._look()) if self.meters.shared else None
+        if self.beside:
+            await self.beside.start(self.services)
         yield
-        await asyncio.to_thread(self.live.stop)
-        await asyncio.to_thread(self.scorer.close)
-        await asyncio.to_thread(self.log.close)
+        if looking:
+            looking.cancel()
+        if self.beside:
+            await self.beside.stop()
+        await asyncio.gather(*(service.close() for service in self.services.values()))
+        if self.tracer:
+            await asyncio.to_thread(self.tracer.close)
+
+    async def _look(self) -> None:
+        while True:
+            self.meters.look()
+            await asyncio.sleep(LOOK_EVERY)
 
     def lost(self, request: Request, error: Exception) -> Response:
         """What the router itself refuses: no such path, or not with this verb."""
@@ -128,34 +161,38 @@ class _App:
         self.counts.answered("", status, 0.0)
         return Response(orjson.dumps({"error": said}), status, headers, media_type=JSON)
 
+    def _service(self, asking: Asking) -> Service:
+        """The model that a path names; without a name, the only one."""
+        name = asking.parts.get("name")
+        if name is None:
+            if self.only is None:
+                raise Fault(400, f"{_many(self.services)} are served here; {_REMEDY}")
+            return self.only
+        if (found := self.services.get(name)) is None:
+            raise Fault(404, f"no model {name!r} is served here; there is {_many(self.services)}")
+        return found
+
     # ---- predictions ---------------------------------------------------------------------------------
 
     async def invocations(self, asking: Asking) -> Reply:
-        self._is_ours(asking)
-        body, kind = await body_of(asking, self.serving.limits.body, JSON, CSV)
+        service = self._service(asking)
+        body, kind = await body_of(asking, service.serving.limits.body, JSON, CSV)
         ask = MlflowAsk(body, kind)
-        answered = await self.scorer.submit(ask, asking.began, len(body))
+        answered = await service.answer(ask, asking.began, len(body), None, asking.trace)
         return json_reply(ask.answer(answered), 200, *_number(answered.number))
 
     async def infer(self, asking: Asking) -> Reply:
-        self._is_ours(asking)
-        body, _ = await body_of(asking, self.serving.limits.body, JSON, BYTES)
+        service = self._service(asking)
+        body, _ = await body_of(asking, service.serving.limits.body, JSON, BYTES)
         header = asking.head(HEADER_LENGTH.encode())
         if header and not (header.isascii() and header.isdigit() and len(header) < 19):
             raise Fault(400, "Inference-Header-Content-Length must be a whole number")
-        ask = V2Ask(body, int(header) if header else None, self.serving.model)
-        answered = await self.scorer.submit(ask, asking.began, len(body), asking.parts.get("version"))
+        ask = V2Ask(body, int(header) if header else None, service.name)
+        answered = await service.answer(ask, asking.began, len(body), asking.parts.get("version"), asking.trace)
         made, length = ask.answer(answered)
         if length is None:
             return Reply(made, headers=_number(answered.number))
         return Reply(made, 200, BYTES, (*_number(answered.number), (HEADER_LENGTH, str(length))))
-
-    def _now(self) -> Served:
-        if (now := self.live.current) is None:
-            raise Unavailable(
-                f"no champion of {self.serving.model} is live yet; `everfit status` says what it waits for"
-            )
-        return now
 
     # ---- intake --------------------------------------------------------------------------------------
 
@@ -166,39 +203,32 @@ class _App:
         return await self._take(Table.LABELS, asking)
 
     async def _take(self, table: Table, asking: Asking) -> Reply:
-        body, kind = await body_of(asking, self.serving.limits.body, JSON, ARROW)
-        receipt = await asyncio.to_thread(take_in, table, body, kind, self.serving)
-        self.counts.took(table, receipt.acknowledged, receipt.refused)
+        service = self._service(asking)
+        body, kind = await body_of(asking, service.serving.limits.body, JSON, ARROW)
+        receipt = await asyncio.to_thread(take_in, table, body, kind, service.serving)
+        service.counts.took(table, receipt.acknowledged, receipt.refused)
         return json_reply(receipt.plain())
 
     # ---- how it is -----------------------------------------------------------------------------------
 
     async def ping(self, _: Asking) -> Reply:
-        self._now()
-        return Reply(b"\n")
+        for service in self.services.values():
+            service.now()
+        return Reply(b"\n", kind=TEXT)
 
     async def version(self, _: Asking) -> Reply:
-        return Reply(version("everfit").encode(), kind="text/plain; charset=utf-8")
+        return Reply(version("everfit").encode(), kind=TEXT)
 
     async def metrics(self, _: Asking) -> Reply:
-        return Reply(self.counts.text(), kind=self.counts.content_type)
+        return Reply(self.meters.text(), kind=self.meters.content_type)
 
     async def openapi(self, _: Asking) -> Reply:
-        now = self.live.current
-        return json_reply(document(self.serving.model, now.model.signature if now else None))
+        live = {name: service.live.current for name, service in self.services.items()}
+        return json_reply(document({name: now.model.signature if now else None for name, now in live.items()}))
 
     async def clock(self, asking: Asking) -> Reply:
-        asked = parse_qs(asking.query.decode("latin-1")).get("settle", [""])[-1]
-        if asked.isascii() and asked.isdigit() and len(asked) < 19 and int(asked) > self._wanted:
-            self._wanted = int(asked)
-            await asyncio.to_thread(self._want, asked)
-        return json_reply(await asyncio.to_thread(self._read_clock))
-
-    def _want(self, number: str) -> None:
-        """Tell the control process that somebody waits for a batch: it need not gather more rows first."""
-        beside = self.serving.clock_file.with_name(f"settle.{os.getpid()}")
-        beside.write_text(number)
-        beside.replace(self.serving.clock_file.with_name("settle"))
+        settle = parse_qs(asking.query.decode("latin-1")).get("settle", [""])[-1]
+        return json_reply(await self._service(asking).clock(settle))
 
     async def about(self, _: Asking) -> Reply:
         return json_reply({"name": "everfit", "version": version("everfit"), "extensions": list(EXTENSIONS)})
@@ -206,45 +236,37 @@ class _App:
     async def is_live(self, _: Asking) -> Reply:
         return json_reply({"live": True})
 
+    async def are_ready(self, _: Asking) -> Reply:
+        try:
+            for service in self.services.values():
+                service.now()
+        except Unavailable as error:
+            return json_reply({"ready": False, "error": str(error)}, 503)
+        return json_reply({"ready": True})
+
     async def is_ready(self, asking: Asking) -> Reply:
-        self._is_ours(asking)
-        if (now := self.live.current) is None:
-            return json_reply({"ready": False, "error": f"no champion of {self.serving.model} is live yet"}, 503)
-        self._is_version(asking, now)
-        return json_reply({"ready": True, **({"name": self.serving.model} if "name" in asking.parts else {})})
+        service = self._service(asking)
+        try:
+            service.at_version(asking.parts.get("version"))
+        except Unavailable as error:
+            return json_reply({"ready": False, "name": service.name, "error": str(error)}, 503)
+        return json_reply({"ready": True, "name": service.name})
 
     async def models(self, _: Asking) -> Reply:
-        return json_reply({"models": [self.serving.model]})
+        return json_reply({"models": list(self.services)})
 
     async def index(self, _: Asking) -> Reply:
-        now = self.live.current
-        state = {"version": str(now.route.version), "state": "READY"} if now else {"state": "UNAVAILABLE"}
-        return json_reply([{"name": self.serving.model, **state, "reason": "" if now else "no champion is live yet"}])
+        return json_reply([service.state() for service in self.services.values()])
 
     async def metadata(self, asking: Asking) -> Reply:
-        self._is_ours(asking)
-        now = self._now()
-        self._is_version(asking, now)
-        return json_reply(metadata_v2(self.serving.model, now.route.version, now.model.signature))
+        return json_reply(self._service(asking).metadata(asking.parts.get("version")))
 
-    def _is_ours(self, asking: Asking) -> None:
-        if (name := asking.parts.get("name", self.serving.model)) != self.serving.model:
-            raise Fault(404, f"no model {name!r} is served here; there is {self.serving.model!r}")
 
-    @staticmethod
-    def _is_version(asking: Asking, now: Served) -> None:
-        asked = asking.parts.get("version")
-        if asked is not None and asked != str(now.route.version):
-            raise Fault(404, f"version {asked!r} does not answer; version {now.route.version} does")
+_REMEDY = "name one: /endpoints/<name>/invocations, /v2/models/<name>/infer, /v1/models/<name>/labels"
 
-    def _read_clock(self) -> dict[str, Any]:
-        try:
-            told = orjson.loads(self.serving.clock_file.read_bytes())
-        except FileNotFoundError:
-            return {"now": None, "settled": 0}
-        except (OSError, ValueError) as error:
-            raise Unavailable(f"the clock cannot be read: {type(error).__name__}; try again") from error
-        return dict(told)
+
+def _many(services: dict[str, Service]) -> str:
+    return ", ".join(repr(name) for name in services)
 
 
 def _number(number: int | None) -> tuple[tuple[str, str], ...]:

@@ -14,50 +14,42 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from everfit.clock import ticks
 from everfit.errors import EverfitError, ModelUnusable, Refused, Unavailable
 from everfit.ports import Batch, Table
+from everfit.serve.body import Body, Stacked
+from everfit.serve.call import Ask, Call, Result, after, numbered, part_of, resolve
+from everfit.serve.canary import Canary, Lent, Pace, champion_scores
 from everfit.serve.counts import Counts
-from everfit.serve.log import PredictionLog
-from everfit.serve.plain import Layout, Plain, Portion, stack
-from everfit.serve.predict import VARIANT, Current, Denial, Failure, current_of, portion_of, predict, score_stack
-from everfit.serve.protocol import Answered, Asked
+from everfit.serve.log import PredictionLog, height_of
+from everfit.serve.plain import Plain, Portion, Stack, stack
+from everfit.serve.predict import (
+    VARIANT,
+    Checked,
+    Current,
+    Denial,
+    Failure,
+    answer,
+    check,
+    current_of,
+    portion_of,
+    score_stack,
+)
+from everfit.serve.protocol import Answered
 from everfit.serve.routing import Served
 from everfit.serve.serving import LogMode, Serving
+from everfit.serve.shadow import Shadow
 from everfit.serve.web import Fault
 
 _say = logging.getLogger("everfit.serve.batch")
 _UNPLAIN = (OverflowError, ValueError, TypeError, pl.exceptions.PolarsError)
 
 
-class Ask(Protocol):
-    """A request's body: plain rows if it has them, else a frame. Both raise `Refused`."""
-
-    def plain(self, layout: Layout) -> Plain | None:
-        """The rows, where they are plain."""
-        ...
-
-    def asked(self, names: Sequence[str]) -> Asked:
-        """The rows as a frame."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request that waits for its answer."""
-
-    ask: Ask
-    answer: asyncio.Future[Answered]
-    began: float
-    size: int  # bytes of its body
-    version: str | None  # which must answer, if the client says so
-
-
-_Result = tuple[Call, Answered | Exception]
+_Copy = tuple[Current, Body]
 
 
 @dataclass(slots=True)
@@ -66,7 +58,7 @@ class _Read:
 
     plains: list[tuple[Call, Plain]] = field(default_factory=list)
     others: list[Call] = field(default_factory=list)
-    faults: list[_Result] = field(default_factory=list)
+    faults: list[Result] = field(default_factory=list)
     count: int = 0
 
 
@@ -82,18 +74,23 @@ class Scorer:
         self._came = self._gone = 0  # bytes; each is written by one thread only
         self._closing = False
         self._now: Current | None = None
+        self._pace = Pace(serving.trying)
+        self._canary = Canary(self._pace, counts, serving.limits.batch_rows)
+        self._shadow = Shadow(log, counts, serving.trying, self._pace)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._work, name="everfit-score", daemon=True)
 
     def start(self) -> None:
         """Begin to score; answers go to the running event loop."""
         self._loop = asyncio.get_running_loop()
+        self._canary.start()
+        self._shadow.start()
         self._thread.start()
 
     @property
     def waiting(self) -> int:
         """Requests that wait."""
-        return self._queue.qsize()
+        return self._queue.qsize() + self._canary.waiting
 
     def submit(self, ask: Ask, began: float, size: int, version: str | None = None) -> asyncio.Future[Answered]:
         """Bring a request.
@@ -104,7 +101,7 @@ class Scorer:
         if self._closing:
             raise Unavailable("the server is ending; send the request again")
         limits = self._serving.limits
-        if self._queue.qsize() >= limits.waiting or self._came - self._gone + size > limits.waiting_bytes:
+        if self.waiting >= limits.waiting or self._came - self._gone + size > limits.waiting_bytes:
             self._counts.overloaded()
             raise Unavailable("too many requests wait for the model; come again a little later")
         self._came += size
@@ -115,8 +112,10 @@ class Scorer:
     def close(self) -> None:
         """Answer what was taken and end. A model that hangs is not waited for: the log must still be written."""
         self._closing = True
+        self._canary.close()  # first: what it gives back must still be answered
         self._queue.put(None)
         self._thread.join(self._serving.limits.patience)
+        self._shadow.close()
 
     # ---- in the thread -------------------------------------------------------------------------------
 
@@ -137,6 +136,9 @@ class Scorer:
                 self._deliver([(call, error) for call in calls])
 
     def _answer(self, calls: list[Call]) -> None:
+        if back := [call for call in calls if call.lent is not None]:
+            self._finish(self._in_time(back))
+            calls = [call for call in calls if call.lent is None]
         self._gone += sum(call.size for call in calls)
         while calls := self._in_time(calls):  # the model is looked up for each batch: one and the same reads and scores
             calls = self._batch(calls)
@@ -211,32 +213,43 @@ class Scorer:
         if bad:
             good = [pair for place, pair in enumerate(plains) if place not in set(bad)]
             return [plains[place][0] for place in bad] + (self._together(good, now) if good else [])
+        plains, stacked = self._lend(plains, stacked, now)
+        if not plains:
+            return []
         try:
             answered, scores = score_stack(stacked, now)
+            answered = replace(answered, scored=(began, ticks()))
         except ModelUnusable:
             if len(plains) == 1:
                 return [plains[0][0]]  # the long way keeps the rows that the model failed on
             return [call for pair in plains for call in self._together([pair], now)]
         self._counts.scored(now.face.version, VARIANT, len(plains), len(stacked.ids), ticks() - began)
-        results: list[_Result] = []
+        results: list[Result] = []
         latencies: list[float] = []
         at, end = 0, ticks()
         for call, plain in plains:
             upto = at + plain.rows
-            results.append((call, _slice(answered, at, upto)))
+            results.append((call, part_of(answered, at, upto)))
             latencies += [(end - call.began) * 1000] * plain.rows
+            self._pace.add(end - call.began)
             at = upto
-        self._settle(portion_of(stacked, scores, now, latencies), results)
+        self._settle([portion_of(stacked, scores, now, latencies)], results, (now, Stacked(stacked)))
         return []
 
-    def _alone(self, call: Call, now: Current) -> None:
+    def _alone(self, call: Call, now: Current, *, lends: bool = True) -> None:
         began = ticks()
         try:
-            outcome = predict(call.ask.asked(now.layout.names), now, self._serving, call.began)
+            checked = check(call.ask.asked(now.layout.names), now, self._serving)
+            if isinstance(checked, Checked) and lends:
+                body, keys = checked.body, checked.keys
+                if self._is_lent(call, now, self._lent(call, now, keys, body.ids), lambda: body):
+                    return
+            outcome = checked if isinstance(checked, Denial) else answer(checked, now, self._serving, call.began)
         except Exception as error:  # the border to bodies of every kind
             self._deliver([(call, error)])
             return
         result: Answered | Exception
+        copy: _Copy | None = None
         match outcome:
             case Denial():
                 self._counts.took(Table.PREDICTIONS, 0, outcome.log.rows.height)
@@ -245,58 +258,93 @@ class Scorer:
                 self._counts.failed(now.face.version, VARIANT)
                 result = outcome.error
             case _:
-                result = outcome.answered
+                result = replace(outcome.answered, scored=(began, ticks()))
                 self._counts.scored(now.face.version, VARIANT, 1, len(result.ids), ticks() - began)
-        self._settle(outcome.log, [(call, result)])
+                self._pace.add(ticks() - call.began)
+                copy = (now, checked.body) if isinstance(checked, Checked) else None
+        self._settle([outcome.log], [(call, result)], copy)
+
+    # ---- what the challenger answers -----------------------------------------------------------------
+
+    def _lend(
+        self, plains: list[tuple[Call, Plain]], stacked: Stack, now: Current
+    ) -> tuple[list[tuple[Call, Plain]], Stack]:
+        """Send the requests away of which rows are the challenger's; the others."""
+        if now.rival is None or now.rival.trial.weight <= 0:
+            return plains, stacked
+        kept: list[tuple[Call, Plain]] = []
+        rows: list[int] = []
+        at, whole = 0, Stacked(stacked)
+        for call, plain in plains:
+            mine = range(at, at := at + plain.rows)
+            places = self._lent(call, now, plain.keys, stacked.ids[mine.start : mine.stop])
+            if not self._is_lent(call, now, places, lambda mine=mine: whole.take(mine)):  # type: ignore[misc]  # binds
+                kept.append((call, plain))
+                rows += mine
+        return kept, (stacked if len(kept) == len(plains) else stacked.take(rows))
+
+    @staticmethod
+    def _lent(call: Call, now: Current, keys: list[Any] | None, ids: list[str]) -> list[int]:
+        """The rows of a request that are the challenger's; none where the client named the version."""
+        return [] if now.rival is None or call.version is not None else now.rival.places(keys, ids)
+
+    def _is_lent(self, call: Call, now: Current, places: list[int], body: Callable[[], Body]) -> bool:
+        if now.rival is None or not places:
+            return False
+        back = self._queue.put
+        return self._canary.lend(
+            Lent(now, now.rival, body(), places), lambda lent: back(replace(call, lent=lent))
+        )  # fmt: skip
+
+    def _finish(self, calls: list[Call]) -> None:
+        """Answer requests that come back from the challenger; the champion scores what it did not."""
+        key = {id(call.lent.now): call.lent.now for call in calls if call.lent is not None}
+        for now in key.values():
+            pairs = [(call, call.lent) for call in calls if call.lent is not None and call.lent.now is now]
+            began = ticks()
+            found = champion_scores([lent for _, lent in pairs])
+            if rest := sum(len(scores) for scores in found if not isinstance(scores, ModelUnusable)):
+                self._counts.scored(now.face.version, VARIANT, len(pairs), rest, ticks() - began)
+            for (call, lent), scores in zip(pairs, found, strict=True):
+                if isinstance(scores, ModelUnusable):
+                    self._alone(replace(call, lent=None), now, lends=False)  # keeps the rows that the model failed on
+                    continue
+                answered, parts = lent.finished(scores, (ticks() - call.began) * 1000)
+                answered = replace(answered, scored=(began, ticks()))
+                copy = lent.body.take(untried) if (untried := lent.untried()) else None
+                self._settle(parts, [(call, answered)], None if copy is None else (now, copy))
 
     # ---- answers -------------------------------------------------------------------------------------
 
-    def _settle(self, batch: Batch | Portion, results: list[_Result]) -> None:
-        """Log, then answer; in held mode the answer waits for the disk."""
+    def _settle(self, parts: Sequence[Batch | Portion], results: list[Result], copy: _Copy | None = None) -> None:
+        """Log, then answer, then let the challenger have its copy; in held mode the answer waits for the disk."""
         held = self._serving.log is LogMode.HELD
-        if isinstance(batch, Batch) and batch.rows.is_empty():
+        if not any(height_of(part) for part in parts):
             number = self._serving.journal.last() if held else None
-            self._deliver([(call, _numbered(result, number)) for call, result in results])
+            self._deliver([(call, numbered(result, number)) for call, result in results])
             return
         try:
-            done = self._log.put(batch, held=held)
+            done = self._log.put(*parts, held=held)
         except EverfitError as error:
             self._deliver([(call, error) for call, _ in results])
             return
         if held:
-            done.add_done_callback(lambda safe: self._deliver(_after(safe, results)))
+            done.add_done_callback(lambda safe: self._deliver_safe(safe, results, copy))
         else:
             self._deliver(results)
+            self._copy(copy)
 
-    def _deliver(self, results: list[_Result]) -> None:
+    def _deliver_safe(self, safe: Future[int], results: list[Result], copy: _Copy | None) -> None:
+        self._deliver(after(safe, results))
+        if safe.exception() is None:
+            self._copy(copy)
+
+    def _copy(self, copy: _Copy | None) -> None:
+        if copy is not None and (rival := copy[0].rival) is not None:
+            self._shadow.offer(rival, copy[1])
+
+    def _deliver(self, results: list[Result]) -> None:
         if self._loop is None or not results:
             return
         with contextlib.suppress(RuntimeError):  # the loop is gone, and with it who waited
-            self._loop.call_soon_threadsafe(_resolve, results)
-
-
-def _resolve(results: list[_Result]) -> None:
-    for call, result in results:
-        if call.answer.done():  # the client went away, or the batch failed after this one was answered
-            continue
-        if isinstance(result, Exception):
-            call.answer.set_exception(result)
-        else:
-            call.answer.set_result(result)
-
-
-def _after(safe: Future[int], results: list[_Result]) -> list[_Result]:
-    error = safe.exception()
-    if isinstance(error, Exception):
-        return [(call, error) for call, _ in results]
-    return [(call, _numbered(result, safe.result())) for call, result in results]
-
-
-def _numbered(result: Answered | Exception, number: int | None) -> Answered | Exception:
-    return replace(result, number=number) if isinstance(result, Answered) else result
-
-
-def _slice(answered: Answered, first: int, upto: int) -> Answered:
-    lists: list[list[Any]] = [answered.ids, answered.predictions, answered.scores]
-    ids, predictions, scores = (each[first:upto] for each in lists)
-    return Answered(answered.face, ids, predictions, scores)
+            self._loop.call_soon_threadsafe(resolve, results)

@@ -29,7 +29,7 @@ _say = logging.getLogger("everfit.serve.log")
 
 @dataclass(slots=True)
 class _Waiting:
-    batch: Batch | Portion
+    parts: tuple[Batch | Portion, ...]  # committed together
     held: bool  # whoever brought it waits for the commit, and is told when it fails
     since: float = field(default_factory=ticks)
     done: Future[int] = field(default_factory=Future)
@@ -65,23 +65,23 @@ class PredictionLog:
         oldest = self._oldest
         return 0.0 if oldest is None else ticks() - oldest
 
-    def offer(self, batch: Batch | Portion, *, held: bool) -> Future[int] | None:
-        """Bring a batch without waiting; the future of the journal's number, or None when the log is full.
+    def offer(self, *parts: Batch | Portion, held: bool) -> Future[int] | None:
+        """Bring batches without waiting; the future of the journal's number, or None when the log is full.
 
         Raises:
             Unavailable: it is closed, or it is full and the journal is away, so that waiting would not help.
         """
         with self._change:
-            return self._offer(batch, held=held)
+            return self._offer(parts, held=held)
 
-    def put(self, batch: Batch | Portion, *, held: bool) -> Future[int]:
-        """Bring a batch; wait while the log is full.
+    def put(self, *parts: Batch | Portion, held: bool) -> Future[int]:
+        """Bring batches, which are committed together; wait while the log is full.
 
         Raises:
             Unavailable: as for `offer`.
         """
         with self._change:
-            while (done := self._offer(batch, held=held)) is None:
+            while (done := self._offer(parts, held=held)) is None:
                 self._change.wait()
             return done
 
@@ -93,15 +93,16 @@ class PredictionLog:
         self._thread.join()
         return self._rows
 
-    def _offer(self, batch: Batch | Portion, *, held: bool) -> Future[int] | None:
+    def _offer(self, parts: tuple[Batch | Portion, ...], *, held: bool) -> Future[int] | None:
         if self._closing:
             raise Unavailable("the server is ending; send the request again")
-        if self._rows and self._rows + _height(batch) > self._most:
+        rows = sum(map(height_of, parts))
+        if self._rows and self._rows + rows > self._most:
             if self._away:
                 raise Unavailable(f"predictions cannot be logged: {self._away}")
             return None
-        self._rows += _height(batch)
-        waiting = _Waiting(batch, held)
+        self._rows += rows
+        waiting = _Waiting(parts, held)
         waiting.done.set_running_or_notify_cancel()  # a request that is given up must not cancel the commit
         self._queue.append(waiting)
         self._held += held
@@ -141,7 +142,7 @@ class PredictionLog:
 
     def _commit(self, taken: list[_Waiting]) -> str:
         try:
-            number = self._journal.append(merge([waiting.batch for waiting in taken]))
+            number = self._journal.append(merge([part for waiting in taken for part in waiting.parts]))
         except Exception as error:  # whatever the journal does, this thread must go on: answers wait for it
             _say.warning("the prediction log cannot be written", extra={"reason": str(error), "rows": self._rows})
             self._put_back(taken, error)
@@ -165,7 +166,7 @@ class PredictionLog:
     def _settle(self, finished: list[_Waiting]) -> None:
         with self._change:
             self._oldest = self._queue[0].since if self._queue else None
-            self._rows -= sum(_height(waiting.batch) for waiting in finished)
+            self._rows -= sum(height_of(part) for waiting in finished for part in waiting.parts)
             self._change.notify_all()
 
 
@@ -189,5 +190,10 @@ def merge(batches: list[Batch | Portion]) -> list[Batch]:
     ]
 
 
-def _height(batch: Batch | Portion) -> int:
-    return batch.height if isinstance(batch, Portion) else batch.rows.height
+def height_of(part: Batch | Portion) -> int:
+    """How many rows a part of the log has.
+
+    >>> height_of(Batch(Table.LABELS, pl.DataFrame({"a": [1, 2]})))
+    2
+    """
+    return part.height if isinstance(part, Portion) else part.rows.height

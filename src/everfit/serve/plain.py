@@ -37,15 +37,16 @@ class Picks:
     kinds: tuple[_Take, ...]  # its numbers, flags, texts and moments
     id: Any = None  # where its id and its time are; None: the row has none
     time: Any = None
+    key: Any = None  # where the value is that stays with one model while another is tried
     width: int = 0  # how many values a list must have
 
 
 class Layout:
     """Which features are of which kind, and where a row has them: worked out once for a model."""
 
-    def __init__(self, schema: Schema, rules: Rules) -> None:
-        """Sort the features of a schema by their kind."""
-        self.schema, self.rules = schema, rules
+    def __init__(self, schema: Schema, rules: Rules, key: str | None = None) -> None:
+        """Sort the features of a schema by their kind; `key` is the column that a trial splits by."""
+        self.schema, self.rules, self.key = schema, rules, key
         named = {kind: [column.name for column in schema.features if column.kind is kind] for kind in Kind}
         self.numbers, self.flags = named[Kind.NUMBER], named[Kind.FLAG]
         self.texts, self.moments = named[Kind.CATEGORY], named[Kind.MOMENT]
@@ -61,9 +62,10 @@ class Layout:
         named = [name for name in (self.rules.id, "_id") if name]
         ids = _named(records, named)
         times = _named(records, [self.rules.time, "_time"])
-        if ids is _MIXED or times is _MIXED:
+        keys = _named(records, [self.key] if self.key else [])
+        if any(each is _MIXED for each in (ids, times, keys)):
             return None
-        return _plain(records, self._by_name, ids, times)
+        return _keyed(_plain(records, self._by_name, ids, times), keys)
 
     def lists(self, names: Sequence[str], rows: Sequence[Sequence[Any]], beside: Beside | None = None) -> Plain | None:
         """Rows of lists in the order of `names`; ids and times may come beside them."""
@@ -75,14 +77,16 @@ class Layout:
             ids = [row[picks.id] for row in rows]
         if picks.time is not None and (times is None or names[picks.time] == self.rules.time):
             times = [row[picks.time] for row in rows]
-        return _plain(rows, picks, ids, times)
+        keys = None if picks.key is None else [row[picks.key] for row in rows]
+        return _keyed(_plain(rows, picks, ids, times), keys)
 
     def matrix(self, numbers: np.ndarray, beside: Beside) -> Plain | None:
         """A matrix of numbers with the features in order; only where all of them are numbers."""
         if not self.is_matrix or numbers.ndim != 2 or numbers.shape[1] != len(self.names) or not len(numbers):
             return None
         none: list[tuple[Any, ...]] = [()] * len(numbers)
-        return _checked(Plain(len(numbers), numbers, none, none, none, beside.ids, beside.times))
+        keys = numbers[:, self.names.index(self.key)].tolist() if self.key in self.names else None
+        return _keyed(_checked(Plain(len(numbers), numbers, none, none, none, beside.ids, beside.times)), keys)
 
     def _picks(self, names: Sequence[str]) -> Picks | None:
         key = tuple(names)
@@ -99,7 +103,7 @@ class Layout:
         takers = tuple(_taker([place[name] for name in kind]) for kind in self._kinds)
         at_id = next((place[name] for name in (self.rules.id, "_id") if name in place), None)
         at_time = next((place[name] for name in (self.rules.time, "_time") if name in place), None)
-        return Picks(takers, at_id, at_time, len(names))
+        return Picks(takers, at_id, at_time, place.get(self.key) if self.key else None, len(names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,7 @@ class Plain:
     moments: Sequence[tuple[Any, ...]]
     ids: list[Any] | None  # text, once checked; None: they are issued
     times: list[Any] | None  # text, once checked; None: now
+    keys: list[Any] | None = None  # None: none came, or none are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,15 @@ class Stack:
     ids: list[str]
     times: np.ndarray  # microseconds
     arrived: np.ndarray  # microseconds
+
+    def take(self, places: Sequence[int]) -> Stack:
+        """Some of the rows."""
+        at = np.asarray(places, dtype=np.intp)
+        texts = [[column[place] for place in places] for column in self.texts]
+        ids = [self.ids[place] for place in places]
+        return Stack(
+            self.layout, self.numbers[at], texts, self.moments[at], ids, self.times[at], self.arrived[at]
+        )  # fmt: skip
 
     def frame(self) -> pl.DataFrame:
         """The features in their order and the lake's types."""
@@ -214,7 +228,7 @@ class Portion:
 def logged(portions: Sequence[Portion]) -> pl.DataFrame:
     """The rows of the prediction log for portions of one key: our columns, then the features."""
     first = portions[0]
-    whole = _joined([portion.stack for portion in portions])
+    whole = joined([portion.stack for portion in portions])
     none: list[str | None] = [None]
     labels = [label for portion in portions for label in portion.labels or none * portion.height]
     scores = pl.Series("_score", _join([portion.scores for portion in portions])).cast(PREDICTION_COLUMNS["_score"])
@@ -231,7 +245,8 @@ def logged(portions: Sequence[Portion]) -> pl.DataFrame:
     return pl.DataFrame([*(said[name] for name in PREDICTION_COLUMNS if name in said), *whole.columns()])
 
 
-def _joined(stacks: Sequence[Stack]) -> Stack:
+def joined(stacks: Sequence[Stack]) -> Stack:
+    """The rows of stacks of one layout, one after the other."""
     if len(stacks) == 1:
         return stacks[0]
     return Stack(
@@ -268,6 +283,10 @@ def _plain(rows: Sequence[Any], picks: Picks, ids: list[Any] | None, times: list
         for row in part
     )
     return _checked(Plain(len(numbers), numbers, flags, texts, moments, ids, times)) if fits else None
+
+
+def _keyed(plain: Plain | None, keys: list[Any] | None) -> Plain | None:
+    return plain if plain is None or keys is None else replace(plain, keys=keys)
 
 
 def _checked(plain: Plain) -> Plain | None:

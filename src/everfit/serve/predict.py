@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,14 +22,15 @@ from everfit.ids import issued_id
 from everfit.observe.intake import FAILED, PREDICTION_COLUMNS, REFUSED_COLUMNS, payloads, take_predictions
 from everfit.observe.schema import Schema, conform, frame_dtypes
 from everfit.ports import Batch, Table
+from everfit.serve.body import Framed, Stacked
 from everfit.serve.plain import Layout, Portion, Stack
 from everfit.serve.protocol import Answered, Asked, Face, face_of
+from everfit.serve.rival import Rival, rival_of
 from everfit.serve.routing import Served
 from everfit.serve.rows import column
 from everfit.serve.serving import Serving
 
 VARIANT = "champion"
-LOGGED = [name for name in PREDICTION_COLUMNS if name not in {"_late", "_day"}]  # the mover adds those two
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,16 @@ class Current:
     served: Served
     face: Face
     layout: Layout
+    rival: Rival | None = None  # what is tried beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Rows that fit the model, before they are scored."""
+
+    body: Framed
+    asked: pl.DataFrame  # as they came
+    keys: list[Any] | None  # what a trial splits by; None where they have no such column
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +80,11 @@ def current_of(served: Served, serving: Serving) -> Current:
     """Work out what every answer of a model needs."""
     signature, route = served.model.signature, served.route
     face = face_of(signature, route.version, served.model.candidate)
-    return Current(served, face, Layout(signature.schema, serving.rules))
+    trial, challenger, rival = route.trial, served.challenger, None
+    if trial is not None and challenger is not None:
+        theirs = face_of(challenger.signature, trial.version, trial.candidate)
+        rival = rival_of(trial, challenger, theirs, face)
+    return Current(served, face, Layout(signature.schema, serving.rules, serving.key), rival)
 
 
 def score_stack(stack: Stack, now: Current) -> tuple[Answered, np.ndarray]:
@@ -77,27 +93,26 @@ def score_stack(stack: Stack, now: Current) -> tuple[Answered, np.ndarray]:
     Raises:
         ModelUnusable: the model failed; nobody knows on which row.
     """
-    model = now.served.model
-    if model.quick is None:
-        scores = model.score(stack.frame())
-    else:
-        scores = model.score_plain(stack.numbers, stack.texts, stack.moments)
+    scores = Stacked(stack).score(now.served.model)
     return Answered(now.face, stack.ids, now.face.predictions(scores), now.face.scores(scores)), scores
 
 
 def portion_of(stack: Stack, scores: np.ndarray, now: Current, latencies: list[float]) -> Portion:
     """What the log keeps of a scored stack; `latencies` are milliseconds, one a row."""
-    signature, route = now.face.signature, now.served.route
-    classes = signature.classes
-    labels = [classes[place] for place in scores.argmax(axis=1).tolist()] if classes else None
-    return Portion(stack, scores, labels, now.face.candidate, route.version, VARIANT, latencies)
+    return Stacked(stack).part(scores, now.face, VARIANT, latencies)
 
 
 def predict(asked: Asked, now: Current, serving: Serving, began: float) -> Answer | Denial | Failure:
     """Check, score, and write down. `began` are the ticks at which the request came."""
+    checked = check(asked, now, serving)
+    return checked if isinstance(checked, Denial) else answer(checked, now, serving, began)
+
+
+def check(asked: Asked, now: Current, serving: Serving) -> Checked | Denial:
+    """Judge every value of rows."""
     schema = now.face.signature.schema
     if asked.rows.is_empty():
-        return _answer(pl.DataFrame(schema=_dtypes(schema)), schema, now, began)
+        return Checked(Framed(pl.DataFrame(schema=_dtypes(schema)), schema.names()), asked.rows, None)
     envelope = _envelope(asked, schema, serving)
     if absent := [name for name in schema.names() if name not in asked.rows.columns]:
         faults = [(place, "missing", absent[0]) for place in range(asked.rows.height)]
@@ -110,12 +125,21 @@ def predict(asked: Asked, now: Current, serving: Serving, began: float) -> Answe
     if conformed.refused.height:
         kept = _kept(asked.rows, conformed.refused.rows(), serving)
         return Denial(_said(kept, ()), Batch(Table.REFUSED, kept))
+    keys = asked.rows[serving.key].to_list() if serving.key in asked.rows.columns else None
+    return Checked(Framed(conformed.rows, schema.names()), asked.rows, keys)
+
+
+def answer(checked: Checked, now: Current, serving: Serving, began: float) -> Answer | Failure:
+    """Score rows that fit, and write down."""
+    body, face = checked.body, now.face
     try:
-        return _answer(conformed.rows, schema, now, began)
+        scores = body.score(now.served.model)
     except ModelUnusable as error:
-        failed = [(place, FAILED, None) for place in range(asked.rows.height)]
-        kept = _kept(asked.rows, failed, serving).with_columns(conformed.rows["_time"])
+        failed = [(place, FAILED, None) for place in range(checked.asked.height)]
+        kept = _kept(checked.asked, failed, serving).with_columns(body.frame["_time"])
         return Failure(error, Batch(Table.REFUSED, kept))
+    answered = Answered(face, body.ids, face.predictions(scores), face.scores(scores))
+    return Answer(answered, body.part(scores, face, VARIANT, [(ticks() - began) * 1000] * len(body.ids)))
 
 
 def _dtypes(schema: Schema) -> dict[str, pl.DataType]:
@@ -135,26 +159,6 @@ def _envelope(asked: Asked, schema: Schema, serving: Serving) -> pl.DataFrame:
     if rules.time not in kept.columns and "_time" not in kept.columns:
         kept = kept.with_columns(_always(rules.time, serving.clock.now(), rows.height))
     return kept
-
-
-def _answer(rows: pl.DataFrame, schema: Schema, now: Current, began: float) -> Answer:
-    model, names, face = now.served.model, schema.names(), now.face
-    features = rows.select(names)
-    scores = model.score(features) if rows.height else np.zeros((0, model.signature.width()))
-    classes = np.array(model.signature.classes, dtype=object)
-    labels = classes[scores.argmax(axis=1)].tolist() if classes.size else None
-    said = pl.DataFrame(
-        {"_score": scores.tolist(), "_prediction": labels or [None] * rows.height},
-        schema={name: PREDICTION_COLUMNS[name] for name in ("_score", "_prediction")},
-    )
-    log = rows.select("_id", "_time", "_arrived").hstack(said).with_columns(
-        pl.lit(model.candidate).alias("_model"),
-        pl.lit(face.version, dtype=pl.Int64).alias("_version"),
-        pl.lit(VARIANT).alias("_variant"),
-        pl.lit((ticks() - began) * 1000, dtype=pl.Float64).alias("_latency_ms"),
-    )  # fmt: skip
-    answered = Answered(face, rows["_id"].to_list(), face.predictions(scores), face.scores(scores))
-    return Answer(answered, Batch(Table.PREDICTIONS, log.select(LOGGED).hstack(features)))
 
 
 def _kept(rows: pl.DataFrame, faults: Sequence[tuple[int, str, str | None]], serving: Serving) -> pl.DataFrame:

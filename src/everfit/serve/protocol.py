@@ -64,6 +64,7 @@ class Answered:
     predictions: list[Any]
     scores: list[Any]
     number: int | None = None  # the journal's number, when the answer waited for it
+    scored: tuple[float, float] = (0.0, 0.0)  # ticks between which the model was asked
 
 
 def face_of(signature: Signature, version: int, candidate: str) -> Face:

@@ -2,7 +2,7 @@
 
 Takes `routing.json` as the gateway writes it; gives one reference that is replaced at once, and
 `servers/<pid>.json`, which says what answers here; never takes the old model away before the new one has
-scored a row.
+scored a row, and never waits for a challenger.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ import orjson
 
 from everfit.clock import ticks, wall
 from everfit.errors import ModelUnusable
-from everfit.ports import Predictor, Route
+from everfit.ports import Predictor, Route, Trial
+from everfit.serve.challenger import Challenger
 from everfit.serve.counts import Counts
-from everfit.serve.model import Loaded, load_published
+from everfit.serve.model import Loaded, Signature, load_published
+from everfit.serve.serving import Trying
 
 LOOK_EVERY = 0.05  # seconds; a stat costs a few microseconds
 BEAT_EVERY = 5.0  # the gateway takes a server for dead after 60 s of silence
 AGAIN_AFTER = (1.0, 60.0)  # seconds until a failed load is tried again: first, and at most
+LAST_WAIT = 2.0  # seconds that a challenger's process may take to end with the server
 
 _say = logging.getLogger("everfit.serve.routing")
 _Stamp = tuple[int, int, int]
@@ -34,22 +38,37 @@ _Stamp = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model and the route that made it answer."""
+    """A model, the route that made it answer, and the challenger that is tried beside it."""
 
     route: Route
     model: Loaded
+    challenger: Challenger | None = None
 
 
 class Live:
     """Follows the route of one model. `current` may be read from any thread; one thread calls `look`."""
 
-    def __init__(self, home: Path, loader: Callable[[Path], Predictor], counts: Counts, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        home: Path,
+        loader: Callable[[Path], Predictor],
+        counts: Counts,
+        *,
+        port: int = 0,
+        trying: Trying = Trying(),  # noqa: B008 - it is frozen
+    ) -> None:
         self._home = home
         self._loader = loader
         self._counts = counts
         self._port = port
         self._current: Served | None = None
         self._warm: dict[str, Loaded] = {}  # the live model and the one to go back to
+        self._loading: tuple[str, Future[Loaded]] | None = None
+        self._trying = trying
+        self._challenger: Challenger | None = None
+        self._refused = ""  # why this route's challenger cannot be tried at all
+        self._followed: str | None = None  # the key that this server follows wholly, its challenger warm
+        self._told_trouble = ""
         self._stamp: _Stamp | None = None
         self._error = ""
         self._again = _Retry()
@@ -77,6 +96,9 @@ class Live:
         self._ending.set()
         if self._thread.ident is not None:
             self._thread.join()
+        if (challenger := self._challenger) is not None:
+            challenger.close()
+            challenger.join(LAST_WAIT)
         with contextlib.suppress(OSError):  # a file that stays is ignored: its pid is gone
             self.file.unlink(missing_ok=True)
 
@@ -86,9 +108,10 @@ class Live:
         if stamp is not None and (stamp != self._stamp or self._again.due()):
             self._stamp = stamp
             previous = self._follow()
+            self._settle()
             self._report()  # before the way back is warmed: the gateway waits for it
             self._keep_warm(previous)
-        elif ticks() >= self._beat_at:
+        elif self._settle() or ticks() >= self._beat_at:
             self._report()
 
     def _watch(self) -> None:
@@ -109,11 +132,11 @@ class Live:
     def _follow(self) -> str | None:
         try:
             told = _routing(self._home / "routing.json")
-            route, previous = (
-                Route(told["candidate"], int(told["version"]), told["key"]),
-                told.get("previous"),
-            )
-            self._swap(route)
+            trial, previous = told.get("trial"), told.get("previous")
+            route = Route(told["candidate"], int(told["version"]), told["key"], Trial(**trial) if trial else None)
+            if not self._swap(route):
+                return None  # it changed while its model was loaded: the next look follows the newer one
+            self._counts.routed(int(told.get("number", 0)))
         except Exception as error:  # a broken model or file: the old one keeps serving, and the gateway reads why
             self._error = str(error)
             self._again.failed()
@@ -124,14 +147,78 @@ class Live:
         self._again.worked()
         return str(previous) if previous else None
 
-    def _swap(self, route: Route) -> None:
-        if self._current is not None and self._current.route == route:
-            return
-        loaded = self._warm.get(route.candidate) or load_published(self._home / route.candidate, self._loader)
+    def _swap(self, route: Route) -> bool:
+        """Let a route rule, unless another came meanwhile."""
+        before = self._current
+        if before is not None and before.route == route:
+            return True
+        loaded = self._warm.get(route.candidate) or self._loaded(route.candidate)
+        if loaded is None:
+            return False
         self._warm[route.candidate] = loaded
-        self._current = Served(route, loaded)  # one assignment: a request sees the old or the new, never a mixture
-        self._counts.swapped(route.version)
-        _say.info("model swapped", extra={"candidate": route.candidate, "version": route.version})
+        rival = self._tried(route, loaded.signature)
+        # One assignment: a request sees the old or the new, never a mixture.
+        self._current = Served(route, loaded, rival)
+        leaving, self._challenger = self._challenger, rival
+        if leaving is not None and leaving is not rival:
+            leaving.close()
+        if before is None or before.model is not loaded:
+            self._counts.swapped(route.version)
+            _say.info("model swapped", extra={"candidate": route.candidate, "version": route.version})
+        return True
+
+    def _loaded(self, candidate: str) -> Loaded | None:
+        """Load beside the looks, so that pointing elsewhere need not wait; None if somebody did."""
+        if self._loading is None or self._loading[0] != candidate:
+            asked: Future[Loaded] = Future()
+            loading = threading.Thread(target=self._load, args=(candidate, asked), name="everfit-load", daemon=True)
+            self._loading = candidate, asked
+            loading.start()
+        asked = self._loading[1]
+        while not asked.done():
+            wait([asked], LOOK_EVERY)
+            if self._stamp_now() not in {None, self._stamp} or self._ending.is_set():
+                return None
+            if ticks() >= self._beat_at:
+                self._report()
+        self._loading = None
+        return asked.result()
+
+    def _load(self, candidate: str, asked: Future[Loaded]) -> None:
+        try:
+            asked.set_result(load_published(self._home / candidate, self._loader))
+        except Exception as error:  # whatever it is, the thread that looks raises it
+            asked.set_exception(error)
+
+    def _tried(self, route: Route, signature: Signature) -> Challenger | None:
+        """The challenger of a route: the one that runs, if it is the same model, else a new one that begins to load."""
+        self._refused, trial, running = "", route.trial, self._challenger
+        if trial is None:
+            return None
+        folder = self._home / trial.candidate
+        if running is not None and running.folder == folder and not running.trouble:
+            running.forgive()
+            return running
+        try:
+            made = Challenger(
+                folder, self._loader, self._trying, lambda reason: self._counts.died(trial.version, reason)
+            )
+            _comparable(made.signature, signature)
+        except ModelUnusable as error:
+            self._refused = str(error)
+            return None
+        made.start()
+        return made
+
+    def _settle(self) -> bool:
+        """Whether there is news of the challenger, which the gateway must be told."""
+        if self._current is None:
+            return False
+        key, challenger, before = self._current.route.key, self._challenger, (self._followed, self._told_trouble)
+        is_followed = self._current.route.trial is None or (challenger is not None and challenger.is_warm)
+        self._followed = key if is_followed else self._followed
+        self._told_trouble = self._refused or (challenger.trouble if challenger else "")
+        return before != (self._followed, self._told_trouble)
 
     def _keep_warm(self, previous: str | None) -> None:
         if self._error or self._current is None:
@@ -139,18 +226,22 @@ class Live:
         # After a restart the way back must be as short as before it.
         if previous and previous not in self._warm:
             with contextlib.suppress(ModelUnusable):  # it is only a convenience: pointing back would say what is wrong
-                self._warm[previous] = load_published(self._home / previous, self._loader)
+                if (loaded := self._loaded(previous)) is not None:
+                    self._warm[previous] = loaded
         for name in self._warm.keys() - {self._current.route.candidate, previous}:
             del self._warm[name]
 
     def _report(self) -> None:
-        route = self._current.route if self._current else None
+        route, trouble = self._current.route if self._current else None, None
+        if route and route.trial and self._told_trouble:
+            trouble = {"key": route.key, "version": route.trial.version, "said": self._told_trouble}
         told = {
             "pid": os.getpid(),
             "port": self._port,
             "candidate": route.candidate if route else None,
             "version": route.version if route else None,
-            "key": route.key if route else None,
+            "key": self._followed,
+            "trouble": trouble,
             "at": wall().isoformat(),
             "error": self._error or None,
         }
@@ -181,6 +272,19 @@ class _Retry:
 
     def worked(self) -> None:
         self._at, self._pause = None, AGAIN_AFTER[0]
+
+
+def _comparable(challenger: Signature, champion: Signature) -> None:
+    """Raise ModelUnusable if a challenger cannot answer what the champion is asked, in the champion's words."""
+    known = set(champion.schema.features)
+    if unknown := [column.name for column in challenger.schema.features if column not in known]:
+        raise ModelUnusable(
+            f"the challenger takes {unknown[0]!r}, which requests to the champion need not have; "
+            "release it without a trial"
+        )
+    ours, theirs = ((each.task, each.classes, each.positive) for each in (champion, challenger))
+    if ours != theirs:
+        raise ModelUnusable("the challenger answers other classes than the champion; release it without a trial")
 
 
 def _routing(file: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One server process: a socket, an event loop, and a graceful end.
 
-Takes a `Serving` and an address; gives a running server until SIGTERM or Ctrl-C; never ends with answered
-predictions that were not logged.
+Takes a `Serving` for each model and a socket; gives a running server until SIGTERM or Ctrl-C; never ends with
+answered predictions that were not logged.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from everfit.errors import UsageError
 from everfit.serve.serving import Serving
+from everfit.serve.tracing import Tracer
 
 LAST_ANSWERS = 10  # seconds that requests in flight may take after SIGTERM
 BACKLOG = 2048
@@ -24,12 +25,22 @@ BACKLOG = 2048
 if TYPE_CHECKING:
     from uvicorn import Server
 
+    from everfit.serve.app import Beside
 
-def run_server(serving: Serving, host: str, port: int) -> None:
-    """Serve until SIGTERM or Ctrl-C. Port 0 is a free port: `servers/<pid>.json` and the log say which.
+
+def run_server(
+    servings: Sequence[Serving],
+    listening: socket.socket,
+    *,
+    tracer: Tracer | None = None,
+    grpc: str = "",
+) -> None:
+    """Serve models on a socket until SIGTERM or Ctrl-C; `grpc` is the address of the second door, if it is wanted.
+
+    `servers/<pid>.json` of each model and the log say the port.
 
     Raises:
-        UsageError: the address cannot be used.
+        UsageError: two models have one name, or gRPC cannot be offered.
     """
     # Requests are small: threads of OpenMP or BLAS only fight over the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,9 +48,8 @@ def run_server(serving: Serving, host: str, port: int) -> None:
 
     from everfit.serve.app import build_app  # noqa: PLC0415 - as above
 
-    listening = bind(host, port)
     config = Config(
-        build_app(serving, port=listening.getsockname()[1]),
+        build_app(*servings, port=listening.getsockname()[1], tracer=tracer, beside=_rpc(grpc, tracer)),
         loop="auto",
         http="httptools",
         ws="none",
@@ -54,8 +64,21 @@ def run_server(serving: Serving, host: str, port: int) -> None:
         server.run(sockets=[listening])
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening address.
+def _rpc(address: str, tracer: Tracer | None) -> Beside | None:
+    if not address:
+        return None
+    try:
+        from everfit.serve.rpc import Rpc  # noqa: PLC0415 - only where it is wanted: grpcio is an extra
+    except ImportError as error:
+        raise UsageError(f"gRPC needs the extra: pip install 'everfit[grpc]' ({error})") from error
+    host, _, port = address.rpartition(":")
+    bind(host.strip("[]"), int(port), shared=True).close()  # an address in use is found here and not in the event loop
+    made: Beside = Rpc(address, tracer)
+    return made
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening address; `shared` lets several sockets have it, among which the system spreads connections.
 
     Raises:
         UsageError: it is taken, not ours, or needs rights.
@@ -70,6 +93,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         if os.name == "posix":  # elsewhere this would let two servers share a port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind(address)
         listening.listen(BACKLOG)  # so that a port in use is found here and not inside the event loop
     except OSError as error:

@@ -35,6 +35,21 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Trying:
+    """What a challenger may take of the server that it is tried in."""
+
+    wait: float = 0.1  # seconds that a request waits for its answer, at least; then the champion answers
+    slower: float = 4.0  # or so many times the champion's p99, whichever is longer
+    hang: float = 5.0  # seconds without an answer after which its process is ended
+    load: float = 120.0  # seconds that loading it may take
+    memory: int = 2 * 2**30  # bytes that its process may have resident
+    deaths: int = 5  # of its process, for one route; after them it stays down
+    pauses: tuple[float, float] = (0.5, 30.0)  # seconds before its process is started again: first, and at most
+    share: float = 0.5  # of one core, for copies of requests; what does not fit is dropped
+    copies: int = 4096  # rows that wait to be copied; beyond, they are dropped
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """One model's server."""
 
@@ -49,6 +64,8 @@ class Serving:
     log: LogMode = LogMode.ASYNC
     replay: bool = False  # the events' clock rules: no event can be in the future
     limits: Limits = Limits()
+    key: str | None = None  # the column whose values stay with one model while another is tried; None: the row's id
+    trying: Trying = Trying()
 
     @property
     def home(self) -> Path:

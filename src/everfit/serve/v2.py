@@ -63,9 +63,9 @@ class Wanted:
 class V2Ask:
     """One request's body, read at most once. `header` is the length of its JSON when bytes of tensors follow."""
 
-    def __init__(self, body: bytes, header: int | None, model: str) -> None:
-        """Keep a body; it is read when a model is known."""
-        self._body, self._header, self._model = body, header, model
+    def __init__(self, body: bytes, header: int | None, model: str, parsed: Any = None) -> None:
+        """Keep a body; it is read when a model is known. `parsed` is its JSON, where that came in another form."""
+        self._body, self._header, self._model, self._parsed = body, header, model, parsed
         self._told: _Told | None = None
         self.request: str | None = None  # echoed
         self.wanted: tuple[Wanted, ...] = ()
@@ -100,9 +100,19 @@ class V2Ask:
 
     def answer(self, answered: Answered) -> tuple[bytes, int | None]:
         """The answer's body, and the length of its JSON when bytes of tensors follow."""
+        told, tensors = self.parts(answered)
+        head = orjson.dumps(told)
+        if not any(wanted.binary for wanted in self.wanted):
+            return head, None
+        return head + b"".join(tensors), len(head)
+
+    def parts(self, answered: Answered) -> tuple[dict[str, Any], list[bytes]]:
+        """The answer as a plain object, and the bytes of each output that is wanted as bytes, else empty."""
         parameters: dict[str, Any] = {"candidate": answered.face.candidate, "ids": answered.ids}
         if answered.number is not None:
             parameters["number"] = answered.number
+        if versions := answered.face.told.get("versions"):  # two models answered: each row's version
+            parameters["versions"] = versions
         made = [_output(wanted, answered) for wanted in self.wanted]
         body = {
             **({} if self.request is None else {"id": self.request}),
@@ -111,23 +121,21 @@ class V2Ask:
             "parameters": parameters,
             "outputs": [told for told, _ in made],
         }
-        head = orjson.dumps(body)
-        if not any(wanted.binary for wanted in self.wanted):
-            return head, None
-        return head + b"".join(data for _, data in made), len(head)
+        return body, [data for _, data in made]
 
     def _read(self) -> _Told:
         if self._told is None:
             length = len(self._body) if self._header is None else self._header
             if length > len(self._body):
                 raise Refused(f"the body has {len(self._body)} bytes; Inference-Header-Content-Length says {length}")
-            told = read_json(self._body[:length])
+            told = read_json(self._body[:length]) if self._parsed is None else self._parsed
             if not isinstance(told, dict):
                 raise Refused("the body must be an object with inputs")
             parameters = _parameters(told, "parameters")
             self.request = _request(told.get("id"))
             self.wanted = _wanted(told.get("outputs"), binary=_flag(parameters, "binary_data_output"))
-            tensors = _tensors(told.get("inputs"), self._body[length:], binary=self._header is not None)
+            rest = self._body[length:]
+            tensors = _tensors(told.get("inputs"), rest, binary=self._header is not None)
             rows = {tensor.shape[0] for tensor in tensors}
             if len(rows) > 1:
                 said = ", ".join(f"{tensor.name!r} has {tensor.shape[0]}" for tensor in tensors[:4])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import orjson
 from everfit.clock import ticks
 from everfit.errors import EverfitError, ModelUnusable, Refused, Unavailable
 from everfit.serve.counts import Counts
+from everfit.serve.tracing import Trace, Tracer
 
 JSON = "application/json"
 STATUS: tuple[tuple[type[EverfitError], int], ...] = ((Refused, 400), (Unavailable, 503))  # else 500
@@ -48,6 +49,7 @@ class Asking:
     parts: dict[str, str]  # of the path
     query: bytes
     began: float  # ticks
+    trace: Trace | None = None  # where somebody follows requests
 
     def head(self, name: bytes) -> str:
         """A header's value; empty if it did not come."""
@@ -78,19 +80,28 @@ class Endpoint:
 
     path: str
     answering: _Answering
-    counts: Counts = field(repr=False)
+    counts: Counts = field(repr=False)  # of requests that name no model
+    each: Mapping[str, Counts] = field(repr=False)  # of those that name one
+    tracer: Tracer | None = None
 
     async def __call__(self, scope: Any, receive: _Receive, send: _Send) -> None:
         """Answer one request."""
-        heads = dict(scope["headers"])
-        asking = Asking(heads, receive, scope.get("path_params") or {}, scope["query_string"], ticks())
+        heads, began = dict(scope["headers"]), ticks()
+        parts: dict[str, str] = scope.get("path_params") or {}
+        trace = None
+        if self.tracer is not None:
+            trace = self.tracer.begin(self.path, heads.get(b"traceparent", b"").decode("latin-1"), began)
+        asking = Asking(heads, receive, parts, scope["query_string"], began, trace)
         try:
             reply = await self.answering(asking)
         except Exception as error:  # the last border: no failure is without an answer
             reply = failure(error, self.path)
         if len(reply.body) >= WORTH_PACKING and b"accept-encoding" in heads:
             reply = packed(reply, asking.head(b"accept-encoding"))
-        self.counts.answered(self.path, reply.status, ticks() - asking.began)
+        counts = self.each.get(parts["name"], self.counts) if "name" in parts else self.counts
+        counts.answered(self.path, reply.status, ticks() - began)
+        if trace is not None:
+            trace.end(reply.status)
         head = [(b"content-type", reply.kind.encode()), (b"content-length", str(len(reply.body)).encode())]
         head += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": head})
@@ -103,19 +114,25 @@ def failure(error: Exception, path: str) -> Reply:
     >>> failure(Refused("field 'a': not a number"), "/invocations").status
     400
     """
+    fault = fault_of(error, path)
+    return json_reply({"error": str(fault)}, fault.status, *fault.headers)
+
+
+def fault_of(error: Exception, path: str) -> Fault:
+    """The status of a failure, and what a client may read of it."""
     if isinstance(error, Fault):
-        return json_reply({"error": str(error)}, error.status, *error.headers)
+        return error
     if not isinstance(error, EverfitError):
         # What nobody expected is logged, and the client learns that it is our fault.
         _say.error("a request failed", extra={"path": path}, exc_info=error)
-        return json_reply({"error": "the server failed; its log says why"}, 500)
+        return Fault(500, "the server failed; its log says why")
     status = next((number for kind, number in STATUS if isinstance(error, kind)), 500)
     if status == 500:
         _say.error("a request failed", extra={"path": path, "reason": str(error)})
     if isinstance(error, ModelUnusable):  # what a model raises may quote the row
-        return json_reply({"error": "the model cannot score these rows; the server's log says why"}, 500)
+        return Fault(500, "the model cannot score these rows; the server's log says why")
     again = [("retry-after", "1")] if status == 503 else []
-    return json_reply({"error": str(error)}, status, *again)
+    return Fault(status, str(error), *again)
 
 
 async def body_of(asking: Asking, most: int, *kinds: str) -> tuple[bytes, str]:

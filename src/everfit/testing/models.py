@@ -7,16 +7,16 @@ model is a folder.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from everfit.errors import Conflict, LeaseLost, ModelUnusable
 from everfit.ids import content_key
-from everfit.ports import Alert, Job, Made, Registration, Route
+from everfit.ports import ALL_OF_IT, Alert, Job, Made, Registration, Route, check_trial
 from everfit.retrain.candidate import Candidate, ModelFile
 
 
@@ -76,31 +76,41 @@ class MemoryRegistry:
 
 
 class MemoryGateway:
-    """`ports.Gateway` in memory: `pointed` shows every change of the route; `answering` is what servers confirm."""
+    """`ports.Gateway` in memory: `pointed` shows every change of the route; `answering` is what servers confirm.
+
+    `answering` may raise ModelUnusable, as servers do that cannot keep a challenger.
+    """
+
+    can = ALL_OF_IT
 
     def __init__(self) -> None:
         self.pointed: list[Route] = []
         self.published: dict[str, int] = {}
         self.answering: Callable[[Route], bool] = lambda _: True
         self._live: dict[str, Route] = {}
-        self._seen: dict[tuple[str, str], str] = {}
+        self._seen: dict[tuple[str, str], Route] = {}
 
     def publish(self, candidate: Candidate, version: int, folder: Path) -> None:
         """Make a model loadable."""
         self.published[candidate.id] = version
 
-    def point(self, model: str, route: Route) -> None:
-        """Send all traffic to a published model; a key counts once."""
+    def point(self, model: str, route: Route, *, after: str | None = None) -> None:
+        """Send traffic to published models; a key counts once."""
+        if route.trial is not None:
+            check_trial(route)
         live, before = self._live.get(model), self._seen.get((model, route.key))
         if before is not None:
-            if before != route.candidate:
+            if before != route:
                 raise Conflict(f"the cause {route.key} already pointed to {before}")
             if live is not None and live.key != route.key:
                 raise ModelUnusable(f"{route.candidate} went live by {route.key} before, and {live.key} came after it")
             return
-        if route.candidate not in self.published:
-            raise ModelUnusable(f"candidate {route.candidate} is not published")
-        self._seen[model, route.key] = route.candidate
+        now = live.key if live else ""
+        if after is not None and after != now:
+            raise Conflict(f"{now or 'nothing'} is live and not {after or 'nothing'}")
+        for name in {route.candidate, route.trial.candidate if route.trial else route.candidate} - {*self.published}:
+            raise ModelUnusable(f"candidate {name} is not published")
+        self._seen[model, route.key] = route
         self._live[model] = route
         self.pointed.append(route)
 
@@ -116,7 +126,7 @@ class MemoryGateway:
     def withdraw(self, model: str, candidate: str) -> None:
         """Make a model unloadable, unless it is live."""
         live = self._live.get(model)
-        if live is None or live.candidate != candidate:
+        if live is None or candidate not in {live.candidate, live.trial.candidate if live.trial else ""}:
             self.published.pop(candidate, None)
 
 
@@ -147,24 +157,50 @@ class MemoryTrainer:
 
     def score(self, model: Path, rows: Path, job: Job, alive: Callable[[], bool]) -> pl.DataFrame:
         """Score rows by the model's column."""
-        by = json.loads((model / "model.json").read_text())["by"]
+        try:
+            by = json.loads((model / "model.json").read_text())["by"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelUnusable(f"{model} holds no model that this trainer wrote: {error}") from error
         frame = pl.read_parquet(rows)
         if by not in frame.columns:
             raise ModelUnusable(f"the model ranks by {by!r}, which is not among the columns")
-        values = frame[by].cast(pl.Float64).fill_null(0.0)
+        values = frame[by].cast(pl.Float64).fill_null(0.0).to_numpy()
         if job.task == "regression":
-            nothing = pl.lit(None, dtype=pl.String)
-            return pl.DataFrame({"_score": [[value] for value in values]}).with_columns(_prediction=nothing)
-        scores = [_chances(value, len(job.classes)) for value in values]
-        return pl.DataFrame({
-            "_score": scores, "_prediction": [job.classes[chances.index(max(chances))] for chances in scores],
-        })  # fmt: skip
+            answered = _listed(values[:, None])
+            return answered.with_columns(_prediction=pl.lit(None, dtype=pl.String))
+        chances = _chances(values, len(job.classes))
+        said = [job.classes[place] for place in chances.argmax(axis=1)]
+        return _listed(chances).with_columns(_prediction=pl.Series(said, dtype=pl.String))
+
+    def score_each(
+        self, models: Mapping[str, Path], rows: Path, job: Job, alive: Callable[[], bool]
+    ) -> dict[str, pl.DataFrame | str]:
+        """Score rows by the column of each model; a failure is told in words."""
+        found: dict[str, pl.DataFrame | str] = {}
+        for name, model in models.items():
+            if not alive():
+                raise LeaseLost(f"the lease of {job.folder.name} was lost")
+            try:
+                found[name] = self.score(model, rows, job, alive)
+            except ModelUnusable as error:
+                found[name] = str(error)
+        return found
 
 
-def _chances(value: float, classes: int) -> list[float]:
-    """Chances that lean to later classes as the value grows."""
-    leaning = [math.exp(max(-30.0, min(30.0, value * place / max(1, classes - 1)))) for place in range(classes)]
-    return [each / sum(leaning) for each in leaning]
+def _chances(values: np.ndarray, classes: int) -> np.ndarray:
+    """Chances that lean to later classes as the value grows, shape (rows, classes)."""
+    with np.errstate(invalid="ignore"):  # nothing times infinity
+        leaning = values[:, None] * (np.arange(classes) / max(1, classes - 1))
+    weights = np.exp(np.clip(np.nan_to_num(leaning, nan=30.0), -30.0, 30.0))
+    chances: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return chances
+
+
+def _listed(scores: np.ndarray) -> pl.DataFrame:
+    """A column `_score` with a list of numbers for each row."""
+    return pl.DataFrame(
+        {"_score": pl.Series(scores, dtype=pl.Array(pl.Float64, scores.shape[1])).cast(pl.List(pl.Float64))}
+    )
 
 
 class SilentTeller:

@@ -13,7 +13,7 @@ from datetime import datetime
 import polars as pl
 
 from everfit.errors import Unavailable
-from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS, REFUSED_COLUMNS
+from everfit.observe.intake import LABEL_COLUMNS, PREDICTION_COLUMNS, REFUSED_COLUMNS, SHADOW_COLUMNS
 from everfit.ports import Batch, Table
 from everfit.retrain.recipe import LakeVersion
 
@@ -21,6 +21,7 @@ _COLUMNS = {
     Table.PREDICTIONS: (PREDICTION_COLUMNS, "_time"),
     Table.LABELS: (LABEL_COLUMNS, "_arrived"),
     Table.REFUSED: (REFUSED_COLUMNS, "_arrived"),
+    Table.SHADOW: (SHADOW_COLUMNS, "_time"),
 }
 
 

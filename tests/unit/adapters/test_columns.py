@@ -44,6 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     FRAME.write_parquet(folder / "rows.parquet", row_group_size=700)
     FRAME.write_csv(folder / "rows.csv")
     FRAME.write_csv(folder / "rows.tsv", separator="\t")
+    FRAME.write_csv(folder / "rows.csv.gz", separator=";", compression="gzip")
     FRAME.write_ipc(folder / "rows.arrow", record_batch_size=800)
     FRAME.write_ipc_stream(folder / "stream.ipc")
     FRAME.write_ndjson(folder / "rows.jsonl")
@@ -53,7 +54,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.arrow", "stream.ipc", "rows.jsonl", "day-*.parquet"])
+@pytest.mark.parametrize(
+    "name", ["rows.csv", "rows.tsv", "rows.csv.gz", "rows.arrow", "stream.ipc", "rows.jsonl", "day-*.parquet"]
+)
 def test_every_kind_of_file_gives_the_same_portrait(files: Path, name: str) -> None:
     assert told(portrait(open_rows(str(files / name)))) == told(portrait(open_rows(str(files / "rows.parquet"))))
 

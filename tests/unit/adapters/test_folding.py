@@ -17,8 +17,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 
 from everfit.adapters.boosting import gradient_boosting
-from everfit.adapters.folding import PROBE, SAME, fold
+from everfit.adapters.folding import PROBE, fold
 from everfit.adapters.frames import Framing, Meta, categories_in, features_in
+from everfit.adapters.histograms import SAME
 from everfit.adapters.models import FramePredictor, load, write_model
 
 CLASSES = {"binary": ("0", "1"), "multiclass": ("a", "b", "c"), "regression": ()}

@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from everfit.adapters.folding import fold, plain_values
+from everfit.adapters.folding import fold
 from everfit.adapters.frames import Framing, Meta, categories_in, features_in
+from everfit.adapters.matrix import plain_values
 from everfit.adapters.models import FramePredictor, load, write_model
 from everfit.adapters.trees import REPEATED, Trees
 

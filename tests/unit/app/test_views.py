@@ -9,9 +9,9 @@ from everfit.app.views import runs_told, said_of
 from everfit.decide.accounts import accounts
 from everfit.decide.decision import Reason, Retrain
 from everfit.facts import Decided, Dismissed, Fact, WindowClosed, WindowMatured
+from everfit.fold import fold
 from everfit.ledger import Entry
 from everfit.retrain.recipe import LakeVersion
-from everfit.standing import fold
 from tests.unit.builders import START, candidate, chained, day, going_live, reading, training
 
 

@@ -14,8 +14,10 @@ from everfit.decide.options import (
     Deciding,
     DriftAbove,
     Freeze,
+    OnAlarm,
     OnAll,
     OnAny,
+    OnBench,
     OnDrift,
     OnEvent,
     OnLabels,
@@ -168,12 +170,21 @@ def test_a_person_is_asked_once_and_their_word_counts() -> None:
     assert isinstance(decided(no, DECAY, limits=limits), Wait)
 
 
-def test_the_default_trigger_is_a_calibrated_alarm_for_every_metric() -> None:
+def test_the_default_trigger_is_the_bench_which_says_nothing_before_it_is_scored() -> None:
+    (trigger,) = default_triggers()
+    assert isinstance(trigger, OnBench)
+    answer = decided(history(window(0, 0.72)), trigger)
+    assert isinstance(answer, Wait)
+    assert [reason.said for reason in answer.because] == ["no window of the bench has mature labels yet"]
+
+
+def test_a_calibrated_alarm_of_performance_is_a_trigger_for_every_metric() -> None:
+    decay = OnAlarm(name="decay", alarm="performance")
     alarm = Alarm(Signal("performance.roc_auc", "*", 0.66, 800), 0.7, "performance", "roc_auc fell for certain")
     fell = replace(window(4, 0.66), mature_alarms=(alarm,))
-    (reason,) = decided(history(*(window(i, 0.74) for i in range(4)), fell), *default_triggers()).because
+    (reason,) = decided(history(*(window(i, 0.74) for i in range(4)), fell), decay).because
     assert (reason.trigger, reason.said) == ("decay", "roc_auc fell for certain")
-    assert isinstance(decided(history(window(0, 0.60)), *default_triggers()), Wait)
+    assert isinstance(decided(history(window(0, 0.60)), decay), Wait)
 
 
 def test_a_missed_schedule_counts_once() -> None:

@@ -36,6 +36,7 @@ triggers:
   - {name: l, new_data_share: 120%}
   - {name: m, event: launch}
   - {name: n, function: "train:should_retrain"}
+  - {name: p, bench: true}
   - {name: o, all: [{drift: {above: 0.2}}, {any: [{function: "train:other"}, {age: 1d}]}]}
 decide:
   worth: {unit_value: 2, per_hour: 1, probe: {rows: 100}}

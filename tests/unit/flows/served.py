@@ -61,7 +61,8 @@ class Served:
     def new_watch(self, ledger: Ledger) -> Watch:
         """A watch as a fresh process has it."""
         world = self.world
-        measure = Measure(world.spec, self.ports.lake, Hand(self.ports.notes), world.steps().shadow)
+        steps = world.steps()
+        measure = Measure(world.spec, self.ports.lake, Hand(self.ports.notes), steps.shadow, shadows=steps.shadows)
         return Watch(world.spec, replace(world.desk, ledger=ledger), measure, world.follower())
 
     def champion(self, run: str, parameters: dict[str, Any]) -> None:

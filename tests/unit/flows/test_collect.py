@@ -12,7 +12,7 @@ import pytest
 
 from everfit.errors import Refused
 from everfit.flows.collect import DUPLICATE, LEARN_FROM, OTHER_LABEL, Collected, Collecting, collect
-from everfit.observe.intake import Rules, take_labels, take_predictions
+from everfit.observe.intake import SHADOW_COLUMNS, Rules, take_labels, take_predictions
 from everfit.observe.options import FeatureOptions, Kind
 from everfit.observe.schema import Column, Schema
 from everfit.ports import Batch, Journal, Lake, Table
@@ -102,6 +102,32 @@ def test_refused_rows_of_the_intake_go_aside_too() -> None:
     journal.append([Batch(Table.REFUSED, took.refused)])
     assert move(journal, lake).refused == 1
     assert table(lake, Table.REFUSED)["_day"].is_not_null().all()
+
+
+def shadow(*ids: str) -> Batch:
+    rows = pl.DataFrame({"_id": ids, "_failed": [None] * (len(ids) - 1) + ["crash"]}).with_columns(
+        pl.lit(NOON).alias("_time"),
+        pl.lit(NOON + timedelta(days=1)).alias("_arrived"),
+        pl.lit("c2").alias("_model"),
+        pl.lit(2, dtype=pl.Int64).alias("_version"),
+    )
+    return Batch(Table.SHADOW, rows)
+
+
+def test_what_a_challenger_said_is_moved_once_whatever_the_features_are() -> None:
+    journal, lake = MemoryJournal(), MemoryLake()
+    journal.append([predictions("a", "b"), shadow("a", "b"), shadow("a")])
+    done = move(journal, lake)
+    rows = table(lake, Table.SHADOW)
+    assert rows.schema == SHADOW_COLUMNS
+    assert rows.select("_id", "_failed", "_day", "_version").rows() == [
+        ("a", None, NOON.date(), 2),
+        ("b", "crash", NOON.date(), 2),
+        ("a", "crash", NOON.date(), 2),
+    ]
+    assert (done.shadow, done.rows, journal.pending()) == (3, 2, 0)
+    lake.add(Table.SHADOW, rows, source=HOW.source, batch=done.upto)
+    assert table(lake, Table.SHADOW).height == 3, "a mover that was killed before it could forget moves nothing twice"
 
 
 def test_events_before_the_last_closed_window_are_late() -> None:

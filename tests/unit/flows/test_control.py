@@ -59,7 +59,8 @@ class Replay:
             lambda: None if ports.clock.now() == BEGINNING else ports.clock.now(),
             lambda moment: ports.notes.mark("now:m", moment.isoformat()),
         )
-        measure = Measure(world.spec, ports.lake, Hand(ports.notes), world.steps().shadow)
+        steps = world.steps()
+        measure = Measure(world.spec, ports.lake, Hand(ports.notes), steps.shadow, shadows=steps.shadows)
         watch = Watch(world.spec, replace(world.desk, now=led.now), measure, world.follower())
         return Control(
             watch, ports.journal, ports.lake, ports.notes, RULES, self.folder / "clock.json", source="memory",

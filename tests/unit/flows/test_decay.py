@@ -14,13 +14,14 @@ from tests.unit.flows.served import Served, signal
 from tests.world import FIRST, SECOND
 
 FLIPPED = (1 - pl.col("late")).alias("late")
+DECAY = "triggers: [{name: decay, alarm: performance}]\n"
 SLOW = {"labels_mature_after: 1h": "labels_mature_after: 3d"}
 
 
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> Served:
     """Two days as before, then one on which the truth is the opposite."""
-    made = Served(tmp_path_factory.mktemp("turned"))
+    made = Served(tmp_path_factory.mktemp("turned"), DECAY)
     for _ in range(3):
         made.serve()
     made.serve(FLIPPED)
@@ -46,7 +47,7 @@ def test_labels_that_turn_raise_an_alarm_of_performance_and_nothing_else(turned:
     assert turned.fact(WindowMatured, 43).decay.windows == 0  # the detector begins anew
 
 
-def test_the_default_trigger_retrains_on_it_once(turned: Served) -> None:
+def test_a_trigger_on_it_retrains_once(turned: Served) -> None:
     asked = [decision for _, _, decision in turned.now.decisions if isinstance(decision, Retrain)]
     assert [reason.trigger for decision in asked for reason in decision.because] == ["decay"]
     began = turned.world.story(run_of(asked[0])).find(RenewBegan)

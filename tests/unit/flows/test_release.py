@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from everfit.errors import Conflict
-from everfit.facts import Answered, ApprovalAsked, ReleaseEnded, ReleasePlanned, StepFailed, WentLive
+from everfit.facts import Answered, ApprovalAsked, ReleaseEnded, ReleasePlanned, StageBegan, StepFailed, WentLive
 from everfit.lifecycle import State
 from everfit.ports import Write
 from everfit.testing import FrozenClock, MemoryGateway, in_memory
@@ -68,10 +68,13 @@ def test_a_release_that_asks(world: World, approved: bool, outcome: str, version
 def test_a_bake_holds_the_run_until_it_is_over(world: World) -> None:
     world.renewed("renew-2", SECOND, "rollout: {bake: 2d}\n")
     run = world.releases()[-1]
-    assert world.kinds(run)[-2:] == ["WentLive", "StageDone"]
+    assert world.kinds(run)[-3:] == ["WentLive", "StageDone", "StageBegan"]
+    assert find(world, run, StageBegan).until == NOW + timedelta(days=2)
     assert world.standing().history.running is not None
-    assert world.ports.ledger.sleepers("m")[run] == NOW + timedelta(days=2)
-    clock(world).forward(timedelta(days=2))
+    clock(world).forward(timedelta(days=2) - timedelta(minutes=1))
+    world.finish()
+    assert world.story(run).find(ReleaseEnded) is None
+    clock(world).forward(timedelta(minutes=1))
     world.finish()
     assert find(world, run, ReleaseEnded).outcome == "live"
     assert world.standing().history.running is None

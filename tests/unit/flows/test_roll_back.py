@@ -19,6 +19,9 @@ FLIPPED = (1 - pl.col("late")).alias("late")
 BACK = "release-back-"
 
 
+DECAY = "triggers: [{name: decay, alarm: performance}]\n"
+
+
 class Cut(Exception):
     """The process ended here."""
 
@@ -41,7 +44,7 @@ class Frail:
 
 def released(folder: Path) -> Served:
     """A champion of four good days, and a new one on its second day."""
-    served = Served(folder, parameters=dict(FIRST))
+    served = Served(folder, DECAY, parameters=dict(FIRST))
     for _ in range(4):
         served.serve()
     served.champion("renew-2", dict(SECOND))

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from everfit.decide.decision import FixData, Reason
-from everfit.facts import Decided, Told
-from everfit.flows.tell import QUIET, Tell
+from everfit.facts import Decided, GuardLooked, ReleaseEnded, Told
+from everfit.flows.tell import QUIET, Tell, alert_of
+from everfit.ledger import sealed
 from everfit.ports import Severity, Write
 from everfit.standing import WATCH
 from everfit.testing import FrozenClock, MemoryNotes, MemoryTrainer, SilentTeller, in_memory
@@ -101,3 +102,16 @@ def test_without_channels_nothing_is_recorded(world: World) -> None:
     decide(world)
     settle(tell(world, SilentTeller()))
     assert told(world) == []
+
+
+def test_a_release_that_asks_and_one_that_is_taken_back_are_told() -> None:
+    asks = GuardLooked(3, "ask", "ask: inconclusive after 1d", "note")
+    alert = alert_of(sealed(None, ("release-1", 9), asks, NOW, ("m", "worker")))
+    assert alert is not None
+    assert (alert.severity, alert.key) == (Severity.WARNING, "release-1:3:ask")
+    assert alert.text == "ask: inconclusive after 1d\neverfit promote | everfit abort"
+    assert alert_of(sealed(None, ("release-1", 9), GuardLooked(3, "hold", "", ""), NOW, ("m", "worker"))) is None
+    back = ReleaseEnded("rolled_back", "rolled back: errors 9.0% against 1.0%")
+    alert = alert_of(sealed(None, ("release-1", 9), back, NOW, ("m", "worker")))
+    assert alert is not None
+    assert (alert.severity, alert.title) == (Severity.ERROR, "m: the release was taken back")

@@ -11,6 +11,7 @@ import pytest
 
 from everfit.detect.performance import Outcomes
 from everfit.judge.evidence import BASELINE, Case, Measured, trivial_baseline
+from everfit.judge.gates import BenchWord
 from everfit.judge.options import Judging
 from everfit.judge.prove import judge_candidate
 from everfit.judge.verdict import Better, Gate, NotBetter, Unproven, Verdict
@@ -166,3 +167,23 @@ def test_a_regression_is_judged_too() -> None:
     verdict = judge_candidate(Case("c2", BASELINE, "mae"), near, median, judging(limits={"flips": "1%"}))
     assert isinstance(verdict, Better)
     assert [each.name for each in verdict.gates] == ["primary"]
+
+
+# ---- the bench's word ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("word", "changes", "expected"),
+    [
+        pytest.param(BenchWord(0.021, 0.003, 6), {}, Better, id="above the margin it is better"),
+        pytest.param(BenchWord(0.002, 0.003, 6), {}, NotBetter, id="within the margin it is not"),
+        pytest.param(BenchWord(0.021, 0.003, 0), {}, NotBetter, id="without a window it is not"),
+        pytest.param(BenchWord(0.021, 0.003, 6), {"limits": {"flips": 0.001}}, NotBetter, id="a gate that fails"),
+        pytest.param(BenchWord(0.021, 0.003, 6), {"limits": {"latency_p99": "1ms"}}, Unproven, id="one not asked"),
+    ],
+)
+def test_the_word_of_the_bench_stands_for_the_paired_interval_and_for_nothing_else(
+    word: BenchWord, changes: dict[str, Any], expected: type[Verdict]
+) -> None:
+    verdict = judge_candidate(CASE, SAME, BAD, judging(**changes), word=word)
+    assert isinstance(verdict, expected)
+    assert gate(verdict, "primary").limit == 0.003
+    assert verdict.evidence.gain is not None  # it is shown

@@ -128,7 +128,14 @@ def test_predicted_classes_are_text() -> None:
     assert take({"flight": [1], "at": [FIVE], "_prediction": [1.0]}).rows["_prediction"].to_list() == ["1"]
 
 
-@pytest.mark.parametrize("name", ["_model", "_day", "_mine"])
+def test_a_server_that_is_not_ours_says_which_candidate_answered() -> None:
+    took = take({"flight": [1, 2], "at": [FIVE, FIVE], "_score": [0.1, 0.2], "_model": ["c1", None]})
+    assert took.rows["_model"].to_list() == ["c1", None]
+    with pytest.raises(Refused, match="'_model' must hold the id"):
+        take({"flight": [1], "at": [FIVE], "_model": [1]})
+
+
+@pytest.mark.parametrize("name", ["_version", "_day", "_mine"])
 def test_names_of_ours_are_refused(name: str) -> None:
     with pytest.raises(Refused, match=f"'{name}'.*rename"):
         take({"flight": [1], "at": [FIVE], name: [1]})

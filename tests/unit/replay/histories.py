@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from everfit.adapters.cells import Trained
+from everfit.adapters.cell_files import Scored, Trained
 from everfit.replay.matrix import Cell, Cut, Matrix, even_cut
 
 ROWS = 20  # a window
@@ -20,24 +20,35 @@ class Formula:
         self, score: Callable[[int, int, int], float], windows: int, noise: float = 0.0, seed: int = 0
     ) -> None:
         self.asked: list[Cell] = []
+        self.looked: list[tuple[Cell, Cell]] = []
         self.failing: set[Cell] = set()
         self._score, self._windows, self._noise, self._seed = score, windows, noise, seed
 
     def want(self, cells: Iterable[Cell]) -> None:
         """Nothing is in the background here."""
 
-    def take(self, cell: Cell) -> Trained:
+    def take(self, cell: Cell, *, whole: bool = False) -> Trained:
         self.asked.append(cell)
+        if cell in self.failing:
+            return Trained(np.full((self._windows, 2), np.nan), 0.0, 0, failed="the rows are odd")
+        return Trained(self._levels(cell)[:, 1:], 1.5, (cell[1] - cell[0] + 1) * ROWS)
+
+    def scored(self, cell: Cell, span: Cell) -> Scored:
+        self.looked.append((cell, span))
+        levels = self._levels(cell)[span[0] : span[1] + 1]
+        return Scored(levels, 1 - levels[:, 0], 0.25)
+
+    def misses(self, cell: Cell, window: int) -> NDArray[np.float32]:
+        return np.repeat(1 - self._levels(cell)[window, 0], ROWS).astype(np.float32)
+
+    def _levels(self, cell: Cell) -> NDArray[np.float64]:
         first, last = cell
         levels: NDArray[np.float64] = np.full((self._windows, 3), np.nan)
-        if cell in self.failing:
-            return Trained(levels, np.zeros(0, dtype=np.float32), 0.0, 0, failed="the rows are odd")
         rng = np.random.default_rng((self._seed, first, last))
         for window in range(last + 1, self._windows):
             halves = self._noise * np.sqrt(2) * rng.normal(size=2)
             levels[window] = self._score(first, last, window) + np.array([halves.mean(), *halves])
-        misses = np.repeat(1 - levels[last + 1 :, 0], ROWS).astype(np.float32)
-        return Trained(levels, misses, 1.5, (last - first + 1) * ROWS)
+        return levels
 
 
 def matrix_of(

@@ -10,14 +10,14 @@ import pytest
 
 from everfit.decide.bench_options import BenchOptions
 from everfit.errors import UsageError
-from everfit.replay.advise import Advice, advise
+from everfit.replay.advise import Advice, Worth, advise
 from everfit.replay.gains import ages, gain, results
-from everfit.replay.matrix import even_cut
+from everfit.replay.matrix import Matrix, between, even_cut
 from everfit.replay.oracle import best_schedules
 from everfit.replay.play import play_bench
 from everfit.replay.policies import NAMES, Cusum, Drop, play_policy
 from everfit.replay.portrait import Portrait
-from tests.unit.replay.histories import ROWS, cut_of, flip_at, matrix_of, returning, stale, steady
+from tests.unit.replay.histories import ROWS, Formula, cut_of, flip_at, matrix_of, returning, stale, steady
 
 WINDOWS = 60
 
@@ -102,6 +102,30 @@ def test_only_what_a_policy_asks_for_is_trained() -> None:
     assert len(cells.asked) == 1 + played.runs
 
 
+def test_only_windows_that_a_policy_reads_are_scored() -> None:
+    matrix, cells = matrix_of(steady)
+    play_policy("every5", matrix, portrait())
+    assert all(span[1] <= cell[1] + 5 for cell, span in cells.looked)
+    before = len(cells.looked)
+    play_policy("every5", matrix, portrait())
+    play_policy("every10", matrix, portrait())
+    assert {span[0] - cell[1] for cell, span in cells.looked[before:]} == {6}  # what is known is not asked again
+
+
+def test_hindsight_on_large_windows_chooses_of_every_third_model() -> None:
+    cut = even_cut(60 * 1001, 60, 10, greater_is_better=True)
+    assert (cut.stride, cut_of(60).stride) == (3, 1)
+    found = best_schedules(Matrix(Formula(flip_at(30), 60), cut), 0, [2])[0]
+    assert all((window - 9) % 3 == 0 for window in found.windows)
+    assert found.score > 0.7
+
+
+def test_windows_that_were_not_looked_at_stand_between_their_neighbours() -> None:
+    few = np.array([[np.nan, np.nan], [0.8, 0.8], [np.nan, np.nan], [0.6, 0.6]])
+    fresh = np.array([[np.nan, np.nan], [0.8, 0.8], [0.9, 0.9], [0.8, 0.8]])
+    assert between(few, fresh, 1)[2].tolist() == pytest.approx([0.8, 0.8])  # 0.1 below the freshest
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_policy_plays_and_says_why(name: str) -> None:
     matrix, _ = matrix_of(flip_at(30), noise=0.005)
@@ -179,7 +203,7 @@ def test_a_cut_needs_enough_rows_and_windows() -> None:
 def advice(score: Callable[[int, int, int], float], noise: float, price: float = 0.08) -> Advice:
     matrix, _ = matrix_of(score, 100, noise)
     played = {name: play_policy(name, matrix, portrait(100)) for name in ("everfit", "never", "every1", "every5")}
-    return advise(results(played, matrix.cut), price)
+    return advise(results(played, matrix.cut), matrix.cut, Worth(price))
 
 
 def test_the_advice_tells_the_gain_on_windows_it_was_not_chosen_on() -> None:

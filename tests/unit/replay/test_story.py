@@ -10,11 +10,11 @@ import pytest
 from everfit.decide.decision import Reason, Retrain, Wait
 from everfit.detect.signal import Alarm, Signal
 from everfit.facts import Decided, Fact, WindowClosed, WindowMatured
+from everfit.fold import fold
 from everfit.replay.report import render
 from everfit.replay.story import story_from
 from everfit.retrain.recipe import LakeVersion
 from everfit.spec import Spec
-from everfit.standing import fold
 from tests.unit.builders import DAY, START, candidate, chained, day, going_live, reading, training
 
 SPEC = Spec(model="delay", task="binary", target="late", time="scheduled")

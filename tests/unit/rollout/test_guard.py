@@ -232,7 +232,7 @@ def test_evidence_that_owns_no_part_of_the_promise_is_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"checks": []}, "at least 1"),
+        ({"checks": []}, "a guard without checks sees nothing"),
         ({"checks": [{"of": "errors"}, {"of": "errors"}]}, "checked once"),
         ({"checks": [{"of": "latency", "worse_by_at_most": 5}]}, "write for instance 10%"),
         ({"checks": [{"of": "latency", "on": "same"}]}, "different rows"),
@@ -292,3 +292,12 @@ def test_one_slice_of_many_that_leans_holds_nothing() -> None:
     verdict = hours(seen, options=options)[1][0]
     assert max(f.log_evidence for f in verdict.findings if f.slice == "s=1") > np.log(10)
     assert verdict.kind == "proceed"
+
+
+def test_rows_of_a_step_before_are_evidence_and_no_rows_of_this_one() -> None:
+    late = Seen((1900, 100), (Compared("errors", rate_of(190, 1900), rate_of(40, 100), earlier=True),))
+    state, verdict = look(begin(NOON, HOUR), late, ERRORS, NOON + HOUR)
+    assert (verdict.kind, state.rows) == ("roll_back", {})
+    fine = Seen((1900, 300), (Compared("errors", rate_of(190, 1900), rate_of(30, 300), earlier=True),))
+    _, verdict = look(begin(NOON, HOUR), fine, ERRORS, NOON + HOUR)
+    assert "errors has 0 of 200 rows" in verdict.said

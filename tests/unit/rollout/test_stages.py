@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from everfit.rollout.stages import Staging, explain, lasting, longest
+from everfit.rollout.options import Rolling
+from everfit.rollout.plan import explain, lasting, longest, plan_release
 
 FULL: dict[str, Any] = {
     "steps": [{"mirror": "24h", "share": "10%"}, {"weight": "5%"}, {"analysis": "1h"}, {"pause": "until promoted"},
@@ -17,40 +18,50 @@ FULL: dict[str, Any] = {
 
 
 def test_the_short_form_is_a_list_of_steps() -> None:
-    short = Staging.model_validate({"mirror": "24h", "weights": ["5%", "25%", "50%"], "interval": "1h", "bake": "24h"})
+    short = Rolling.model_validate({"mirror": "24h", "weights": ["5%", "25%", "50%"], "interval": "1h", "bake": "24h"})
     full = [{"mirror": "24h"}]
     for share in ("5%", "25%", "50%"):
         full += [{"weight": share}, {"analysis": "1h"}]
     full += [{"weight": "100%"}, {"bake": "24h"}]
-    assert short.expanded() == Staging.model_validate({"steps": full}).expanded()
-    assert longest(short.expanded()) == timedelta(hours=51)
+    assert short.expanded() == Rolling.model_validate({"steps": full}).expanded()
+    assert longest(plan_release("c2", "c1", short)) == timedelta(hours=51)
 
 
 def test_every_step_says_what_it_does() -> None:
-    steps = Staging.model_validate(FULL).expanded()
-    assert explain(steps) == [
-        "mirror 10% of the requests to the challenger for 1d; nobody sees its answers",
-        "answer 5% of the keys with the challenger; the same keys each time",
+    stages = plan_release("c2", "c1", Rolling.model_validate(FULL))
+    assert explain(stages) == [
+        "publish c2 to the servers and warm it",
+        "mirror 10% of the requests to c2 for 1d; nobody sees its answers",
+        "answer 5% of the keys with c2; the same keys each time",
         "let the guard look for 1h; go on only if it finds nothing against the challenger",
         "wait until `everfit promote`; the guard looks on",
-        "answer 50% of the keys with the challenger; the same keys each time",
+        "answer 50% of the keys with c2; the same keys each time",
         "wait for 30m; the guard looks on",
-        "answer everything with the challenger; the champion stays warm to go back to",
-        "let the guard look on for 1d; it goes back by itself if the challenger is worse",
+        "point all traffic to c2; c1 stays warm to go back to",
+        "name c2 champion in the registry",
+        "let the guard look on for 1d; it goes back by itself if the new champion is worse",
+        "keep the last 10 versions",
     ]
-    assert longest(steps) is None
-    assert lasting(steps[1]) == timedelta(0)
+    assert longest(stages) is None
+    assert lasting(stages[2]) == timedelta(0)
+
+
+def test_a_first_champion_has_nothing_to_be_tried_beside() -> None:
+    stages = plan_release("c1", None, Rolling.model_validate(FULL))
+    assert [stage.kind for stage in stages] == ["publish", "live", "alias", "bake", "tidy"]
 
 
 def test_going_live_is_never_forgotten() -> None:
-    assert explain(Staging.model_validate({"steps": [{"weight": "5%"}]}).expanded())[-1].startswith("answer everything")
-    assert len(Staging.model_validate({"weights": ["100%"]}).expanded()) == 1
+    assert [stage.kind for stage in plan_release("c2", "c1", Rolling.model_validate({"steps": [{"weight": "5%"}]}))][
+        1:3
+    ] == ["weight", "live"]
+    assert len(Rolling.model_validate({"weights": ["100%"]}).expanded()) == 1
 
 
 def test_what_is_written_is_read_again() -> None:
     for given in (FULL, {"mirror": "24h", "weights": ["5%"]}):
-        staging = Staging.model_validate(given)
-        again = Staging.model_validate_json(staging.model_dump_json(exclude_unset=True))
+        staging = Rolling.model_validate(given)
+        again = Rolling.model_validate_json(staging.model_dump_json(exclude_unset=True))
         assert again == staging
 
 
@@ -63,11 +74,13 @@ def test_what_is_written_is_read_again() -> None:
         ({"steps": [{"analysis": "1h"}]}, "analysis before any weight"),
         ({"steps": [{"weight": "5%"}, {"bake": "1h"}]}, "bake before all traffic has moved"),
         ({"steps": [{"weight": "5%"}], "bake": "1h"}, "leave out bake"),
-        ({"steps": [{"wieght": "5%"}]}, "a step is one of mirror, weight, pause, analysis, bake"),
-        ({"steps": [{"weight": "5%", "pause": "1h"}]}, "Extra inputs"),
+        ({"steps": [{"wieght": "5%"}]}, "a step is exactly one of mirror, weight, pause, analysis, bake"),
+        ({"steps": [{"weight": "5%", "pause": "1h"}]}, "a step is exactly one of"),
+        ({"steps": [{"weight": "100%"}, {"analysis": "1h"}]}, "step 2: analysis after all traffic has moved"),
         ({"steps": [{"pause": "tomorrow"}]}, "until promoted"),
+        ({"key": "_id"}, "is no column of a request"),
     ],
 )
 def test_lists_that_make_no_sense_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
-        Staging.model_validate(given)
+        Rolling.model_validate(given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import polars as pl
 import pytest
 
 from everfit.adapters.gateway import FolderGateway
-from everfit.ports import Predictor
+from everfit.errors import ModelUnusable
+from everfit.ports import Predictor, Route, Trial
 from everfit.serve.counts import Counts
 from everfit.serve.model import load_published
 from everfit.serve.routing import Live
@@ -143,6 +145,54 @@ def test_what_ends_takes_itself_off_the_list(live: Live) -> None:
     live.start()
     live.stop()
     assert not live.file.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"classes": ["false", "maybe", "true"], "task": "multiclass"}, "other classes", id="classes"),
+        pytest.param({"features": [{"name": "weather", "kind": "number"}]}, "takes 'weather'", id="features"),
+    ],
+)
+def test_a_challenger_that_cannot_answer_what_the_champion_is_asked_is_not_tried(
+    tmp_path: Path, live: Live, changes: dict[str, Any], said: str
+) -> None:
+    old = release(tmp_path, 1)
+    gateway, made = FolderGateway(tmp_path / "serving"), candidate("other")
+    gateway.publish(made, 2, write_folder(tmp_path / "other", 0.0, **changes))
+    gateway.point(MODEL, Route(old.candidate, 1, "k2", Trial(made.id, 2, 0.5)))
+    live.look()
+    assert live.current is not None
+    assert (live.current.route.key, live.current.challenger) == ("k2", None)
+    with pytest.raises(ModelUnusable, match=said):
+        gateway.confirmed(MODEL)
+
+
+def test_a_model_that_loads_for_long_holds_up_no_way_back(tmp_path: Path) -> None:
+    opened = threading.Event()
+
+    def loader(folder: Path) -> Predictor:
+        if folder.name == candidate("model-2").id:
+            opened.wait(10)
+        return Line(folder)
+
+    live = Live(tmp_path / "serving" / MODEL, loader, Counts(MODEL))
+    release(tmp_path, 1)
+    live.look()
+    release(tmp_path, 2)
+    looking = threading.Thread(target=live.look)
+    looking.start()
+    back = release(tmp_path, 1, key="back")
+    looking.join(5)
+    assert not looking.is_alive(), "the look waits for a model that nobody wants any more"
+    live.look()
+    assert live.current is not None
+    assert live.current.route == back
+    assert told(live)["key"] == "back"
+    opened.set()
+    release(tmp_path, 2, key="again")
+    live.look()
+    assert live.current.route.version == 2
 
 
 class Fussy:

@@ -7,10 +7,11 @@ import pytest
 from everfit.decide.decision import AskHuman, Reason, Retrain
 from everfit.errors import IllegalMove
 from everfit.facts import Answered, Decided, Fact, RenewBegan, StepFailed, WentLive, WindowClosed, WindowMatured
+from everfit.fold import fold
 from everfit.ledger import fact_of
 from everfit.lifecycle import State
 from everfit.retrain.recipe import LakeVersion
-from everfit.standing import fold, run_of
+from everfit.standing import run_of
 from tests.unit.builders import START, candidate, chained, day, going_live, reading, training
 
 FIRST = ("renew-1", training(1)), ("release-1", going_live(1))

@@ -1,0 +1,86 @@
+"""What people see of a release: its stages before anything happens, where it is, what the guard says, what is next.
+
+Takes a standing and a spec; gives plain dictionaries, the same for the terminal, `--json` and pages; never changes
+anything.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from everfit.app.steering import UnderWay, under_way
+from everfit.app.wiring import App
+from everfit.facts import GuardLooked, ReleasePlanned
+from everfit.flows.looks import began
+from everfit.rollout.plan import Stage, explain, longest, plan_release
+from everfit.standing import Standing
+from everfit.units import duration_text
+
+
+def plan(app: App) -> dict[str, Any]:
+    """The stages of the release under way, or those that the spec asks for now."""
+    standing = app.standing()
+    going = under_way(standing)
+    if going is None:
+        champion = standing.champion
+        stages = plan_release("the challenger", "the champion" if champion else None, app.spec.rollout)
+        lines = [{"said": said, "state": "planned"} for said in explain(stages)]
+        return {"model": app.spec.model, "release": None, "stages": lines, "longest": _longest(stages)}
+    view = release_view(standing, app.store.sleepers(app.spec.model))
+    lines = [
+        {"said": said, "state": "done" if at < going.index else "now" if at == going.index else "next"}
+        for at, said in enumerate(_lines(standing, going.plan))
+    ]
+    return {"model": app.spec.model, "release": view, "stages": lines, "longest": _longest(going.plan.stages)}
+
+
+def release_view(standing: Standing, sleepers: dict[str, datetime]) -> dict[str, Any] | None:
+    """Where the release under way is; None if there is none."""
+    going = under_way(standing)
+    if going is None:
+        return None
+    lines, index = _lines(standing, going.plan), going.index
+    begun = began(going.story, index)
+    wakes = sleepers.get(going.story.run)
+    guard = _guard(going)
+    return {
+        "run": going.story.run,
+        "version": going.plan.version,
+        "stage": index + 1,
+        "stages": len(lines),
+        "now": lines[index] if index < len(lines) else "end",
+        "until": begun[0].until.isoformat() if begun and begun[0].until else None,
+        "guard": guard.said if guard else None,
+        "verdict": guard.verdict if guard else None,
+        "shown": dict(guard.shown) if guard else {},
+        "next": lines[index + 1] if index + 1 < len(lines) else "end",
+        "looks_again": wakes.isoformat() if wakes and begun and wakes.year < MANY_YEARS else None,
+    }
+
+
+MANY_YEARS = 9000  # what waits for a person wakes never
+
+
+def _guard(going: UnderWay) -> GuardLooked | None:
+    """The guard's last word about the present stage."""
+    looked = going.story.find(GuardLooked)
+    return looked if looked is not None and looked.index == going.index else None
+
+
+def _lines(standing: Standing, plan: ReleasePlanned) -> list[str]:
+    """The stages in words, with versions instead of candidates."""
+    names = {plan.candidate: f"version {plan.version}"}
+    before = standing.bench.get(plan.previous or "")
+    if before is not None:
+        names[before.candidate.id] = f"version {before.version}"
+    lines = explain(plan.stages)
+    for candidate, name in names.items():
+        lines = [line.replace(candidate, name) for line in lines]
+    return lines
+
+
+def _longest(stages: tuple[Stage, ...]) -> str | None:
+    """How long it takes if nothing is inconclusive; None where a person is waited for."""
+    held = longest(stages)
+    return None if held is None else duration_text(held)

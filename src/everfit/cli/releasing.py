@@ -1,0 +1,48 @@
+"""What people say to a release: `plan`, `promote`, `abort`.
+
+Takes words; gives what will happen or what was done; never holds a rule: it is a few lines over `everfit.app`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everfit.cli import say
+from everfit.cli.commands import HERE, Folder, Json, Why, cli, done, open_folder
+
+
+@cli.command()
+def plan(folder: Folder = HERE, json: Json = False) -> None:
+    """What the next release would do, or where the one under way is and what comes next."""
+    from everfit.app import releases
+
+    told = releases.plan(open_folder(folder))
+    say.as_json(told) if json else say.plan(told)
+
+
+@cli.command()
+def promote(
+    full: Annotated[bool, typer.Option("--full", help="Go to all traffic, past every step before it.")] = False,
+    folder: Folder = HERE,
+    why: Why = "",
+    json: Json = False,
+) -> None:
+    """Skip the present wait of a release and go on to its next step."""
+    from everfit.app import steering
+
+    going = steering.promote(open_folder(folder), why, full=full)
+    version = going.plan.version
+    told = {"run": going.story.run, "version": version, "full": full}
+    where = "all traffic" if full else "its next step"
+    done(told, f"version {version} goes on to {where}; `everfit plan` shows it", as_json=json)
+
+
+@cli.command()
+def abort(folder: Folder = HERE, why: Why = "", json: Json = False) -> None:
+    """End a release under way; the champion alone answers again, now."""
+    from everfit.app import steering
+
+    left, to = steering.abort(open_folder(folder), why)
+    done({"from": left, "to": to}, f"aborted: version {to} alone answers, version {left} is taken back", as_json=json)

@@ -1,0 +1,372 @@
+"""What the guard sees of a release: rows of both models, counted once each, as soon as they can be compared.
+
+Takes the lake, both models and a span of arrivals; gives what came in it, paired or apart; never decides, and never
+counts a missing label as an error.
+
+A row counts in the span in which the last of its parts arrived: answer, copy, label. Rows are compared only within the
+stage in which they were answered: when a share rises, the champion's rows are older than the challenger's, and labels
+that come late are other labels (bad debts are known last). Labels later than their window's maturity do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from everfit.detect import losses, metrics
+from everfit.detect.outcomes import outcomes_from, with_outcome
+from everfit.errors import UsageError
+from everfit.observe.intake import FAILED
+from everfit.observe.window import Span
+from everfit.ports import Lake, Table
+from everfit.rollout.checks import Check, Guarding
+from everfit.rollout.guard import Compared, Seen
+from everfit.rollout.plan import Stage
+from everfit.rollout.sequential import Floats, rate_of
+from everfit.rollout.suited import is_guarded, suited, takes
+from everfit.spec import Spec
+from everfit.standing import Kept, Standing
+
+EARLY = timedelta(days=7)  # an event may have happened so long before it was sent
+MOST_SLICES = 20  # values of a slicing column, the most frequent first
+CUT = 4.0  # times the mean error of numbers, above which a loss counts no more: of Laplace errors under 2 % lie there
+ASIDE = 5.0  # milliseconds: a tried model is asked in a process beside the server (docs/why/0028), a live one is not
+COLUMNS = ("_id", "_time", "_arrived", "_model", "_score", "_prediction", "_latency_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Traffic as it went from a moment on: 0 mirrored, a share of the keys, 1 live with the champion mirrored."""
+
+    since: datetime
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two models that are compared, and how traffic went between them so far."""
+
+    champion: Kept
+    challenger: Kept
+    stretches: tuple[Stretch, ...] = ()
+
+    def within(self, span: Span) -> Iterator[tuple[Stretch, Span]]:
+        """The stretches of a span, each with its part of it."""
+        ends = [*(stretch.since for stretch in self.stretches[1:]), span.end]
+        for stretch, end in zip(self.stretches, ends, strict=False):
+            part = Span(max(stretch.since, span.start), min(end, span.end))
+            if part.start < part.end:
+                yield stretch, part
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What came in a span."""
+
+    seen: Seen
+    shown: dict[str, float] = field(default_factory=dict)  # what people want to know and no check compares
+
+    @property
+    def is_new(self) -> bool:
+        """Whether anything came."""
+        return any(self.seen.requests) or bool(self.seen.compared)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Reads the rows of one release."""
+
+    spec: Spec
+    lake: Lake
+
+    # ---- before a release --------------------------------------------------------------------------------------------
+    def usual(self, champion: Kept, now: datetime) -> dict[str, float]:
+        """The champion's level before, by check, from the rows of the last windows; without rows without a level."""
+        span = Span(now - 2 * self._reach, now)
+        rows = self._rows(Table.PREDICTIONS, span, [champion])
+        failed = self._refused(span)
+        found = {"errors": failed / (failed + rows.height)} if rows.height else {}
+        each = self._losses(self._labelled(rows, span.end), champion)["_loss"]
+        return found | ({"loss": float(np.mean(each.to_numpy()))} if each.len() else {})
+
+    def bounded(self, guard: Guarding, champion: Kept, usual: dict[str, float]) -> Guarding:
+        """The guard with a bound for losses of numbers, which have no bound of their own, where the spec gives none."""
+        if self.spec.task != "regression":
+            return guard
+        proven = champion.verdict.evidence.candidate_levels if champion.verdict else {}
+        mean = usual.get("loss") or proven.get("mae") or proven.get("rmse")
+        checks = tuple(
+            check.model_copy(update={"largest": CUT * mean})
+            if mean and check.of == "loss" and "largest" not in check.model_fields_set else check
+            for check in guard.checks
+        )  # fmt: skip
+        return guard.model_copy(update={"checks": checks})
+
+    # ---- during a release --------------------------------------------------------------------------------------------
+    def look(self, pair: Pair, guard: Guarding, span: Span) -> Sight:
+        """What arrived in a span, for every check that looks at such rows.
+
+        Raises:
+            Refused: a score or latency that cannot be.
+        """
+        answered = self._rows(Table.PREDICTIONS, span, [pair.champion, pair.challenger])
+        copies = self._rows(Table.SHADOW, span, [pair.champion, pair.challenger])
+        came = _Came(pair, answered, copies)
+        compared: list[Compared] = []
+        for stretch, part in pair.within(span):
+            here = came.during(part)
+            found = [*self._errors(here, stretch, part, _check(guard, "errors"))]
+            if 0 < stretch.share < 1 and (check := _check(guard, "latency")) is not None:
+                found += self._latency(here, check)
+            compared += [replace(each, earlier=stretch is not pair.stretches[-1]) for each in found]
+        if (check := _check(guard, "loss")) is not None and pair.stretches:
+            compared += self._loss(came, check, span)
+        return Sight(Seen(came.requests, tuple(compared)), self._shown(came))
+
+    @property
+    def _reach(self) -> timedelta:
+        """How far back a label may reach: the maturity of its window, counted from the window's beginning."""
+        window = self.spec.observe.window
+        return self.spec.observe.labels_mature_after + (window if isinstance(window, timedelta) else timedelta(days=1))
+
+    def _rows(self, table: Table, span: Span, models: list[Kept], ids: pl.Series | None = None) -> pl.DataFrame:
+        """Rows of a table that models answered and that arrived in a span, each id and model once."""
+        rows = self.lake.read(table, since=span.start - EARLY, until=None)
+        asked = pl.col("_model").is_in([kept.candidate.id for kept in models])
+        rows = rows.filter(asked & pl.col("_arrived").is_between(span.start, span.end, closed="left"))
+        if ids is not None:
+            rows = rows.filter(pl.col("_id").is_in(ids.implode()))
+        if table is Table.SHADOW:
+            return rows.select(*COLUMNS, "_failed").collect().unique(["_id", "_model"], maintain_order=True)
+        known = rows.collect_schema().names()
+        slices = [name for name in self.spec.judge.slices.by if name in known]
+        return rows.select(*COLUMNS, *slices).collect().unique(["_id", "_model"], maintain_order=True)
+
+    def _refused(self, span: Span) -> int:
+        """Rows that the model which answers failed on."""
+        refused = self.lake.read(Table.REFUSED, since=span.start, until=span.end)
+        found: int = refused.filter(pl.col("_reason") == FAILED).select(pl.len()).collect().item()
+        return found
+
+    # ---- errors and latency ------------------------------------------------------------------------------------------
+    def _errors(self, came: _Came, stretch: Stretch, part: Span, check: Check | None) -> Iterator[Compared]:
+        """Failed over asked. A copy has an answer of the champion beside it, so the champion did not fail there."""
+        if check is None or not takes(check, paired=stretch.share == 0):
+            return
+        if stretch.share == 0:
+            failed = came.copies_of_challenger["_failed"].is_not_null().cast(pl.Float64).to_numpy()
+            if failed.size:
+                yield Compared("errors", np.zeros(failed.size), failed, paired=True)
+            return
+        refused = self._refused(part)
+        if stretch.share < 1:
+            failed_on = came.copies_of_challenger["_failed"].is_not_null().sum()
+            old = rate_of(refused, refused + came.by_champion.height)
+            new = rate_of(int(failed_on), int(failed_on) + came.by_challenger.height)
+        else:
+            asked = came.copies_of_champion
+            old = rate_of(int(asked["_failed"].is_not_null().sum()), asked.height)
+            new = rate_of(refused, refused + came.by_challenger.height)
+        if old.rows or new.rows:
+            yield Compared("errors", old, new)
+
+    def _latency(self, came: _Came, check: Check) -> Iterator[Compared]:
+        """Of answers. What the champion answered because the challenger failed waited for that, and is nobody's."""
+        waited = came.copies_of_challenger.filter(pl.col("_failed").is_not_null())["_id"]
+        own = came.by_champion.filter(~pl.col("_id").is_in(waited.implode()))
+        old, new = _numbers(own, "_latency_ms"), _in_place(came.by_challenger)
+        if old.size or new.size:
+            yield Compared("latency", old, new)
+        for name, value in self._slices(came, check):
+            at = pl.col(name).cast(pl.String) == value
+            old, new = _numbers(own.filter(at), "_latency_ms"), _in_place(came.by_challenger.filter(at))
+            if old.size and new.size:
+                yield Compared("latency", old, new, slice=f"{name}={value}")
+
+    # ---- losses ------------------------------------------------------------------------------------------------------
+    def _loss(self, came: _Came, check: Check, span: Span) -> Iterator[Compared]:
+        """Losses of rows whose last part arrived in the span, stage by stage."""
+        pair = came.pair
+        oldest = max(pair.stretches[0].since, span.start - self._reach)
+        labels = self.lake.read(Table.LABELS, since=span.start, until=span.end).select("_id").collect()["_id"]
+        ids = pl.concat([labels, came.answered["_id"], came.copies["_id"]]).unique()
+        whole, both = Span(oldest, span.end), [pair.champion, pair.challenger]
+        answered = self._labelled(self._rows(Table.PREDICTIONS, whole, both, ids), span.end)
+        every = _Came(pair, answered, self._rows(Table.SHADOW, whole, both, ids))
+        for stretch, part in pair.within(whole):
+            here = every.during(part)
+            if not takes(check, paired=stretch.share in (0, 1)):
+                continue
+            manner = self._paired if stretch.share in (0, 1) else self._apart
+            for compared in manner(here, stretch, check, span):
+                yield replace(compared, earlier=stretch is not pair.stretches[-1])
+
+    def _paired(self, came: _Came, stretch: Stretch, check: Check, span: Span) -> Iterator[Compared]:
+        """Answers of one model beside the copies of the other, by id."""
+        answers, copies = (
+            (came.by_champion, came.copies_of_challenger) if stretch.share == 0
+            else (came.by_challenger, came.copies_of_champion)
+        )  # fmt: skip
+        told = answers.select("_id", "_label", "_value", "_labelled_at", _first="_arrived")
+        copied = copies.join(told, on="_id", maintain_order="left")
+        last = pl.max_horizontal("_arrived", "_first", "_labelled_at")
+        copied = copied.filter(last.is_between(span.start, span.end, closed="left"))
+        pair = came.pair
+        mine, other = (pair.champion, pair.challenger) if stretch.share == 0 else (pair.challenger, pair.champion)
+        shared = self._losses(copied, other).join(
+            self._losses(answers, mine).rename({"_loss": "_answer"}), on="_id", maintain_order="left"
+        )
+        sides = ("_answer", "_loss") if stretch.share == 0 else ("_loss", "_answer")
+        yield from self._each(came, check, shared, shared, sides)
+
+    def _apart(self, came: _Came, _: Stretch, check: Check, span: Span) -> Iterator[Compared]:
+        """Answers of each model to its own keys."""
+        last = pl.max_horizontal("_arrived", "_labelled_at")
+        sides = [
+            self._losses(rows.filter(last.is_between(span.start, span.end, closed="left")), kept)
+            for rows, kept in ((came.by_champion, came.pair.champion), (came.by_challenger, came.pair.challenger))
+        ]
+        yield from self._each(came, check, sides[0], sides[1], ("_loss", "_loss"))
+
+    def _each(
+        self, came: _Came, check: Check, champion: pl.DataFrame, challenger: pl.DataFrame, named: tuple[str, str]
+    ) -> Iterator[Compared]:
+        """Over all rows, then by slice; both sides are the same rows where they are one frame."""
+        paired = champion is challenger
+        if champion.height or challenger.height:
+            yield Compared("loss", champion[named[0]].to_numpy(), challenger[named[1]].to_numpy(), paired=paired)
+        for name, value in self._slices(came, check):
+            rows = came.answered.filter(pl.col(name).cast(pl.String) == value)["_id"]
+            at = pl.col("_id").is_in(rows.implode())
+            old, new = champion.filter(at)[named[0]].to_numpy(), challenger.filter(at)[named[1]].to_numpy()
+            if old.size and new.size:
+                yield Compared("loss", old, new, slice=f"{name}={value}", paired=paired)
+
+    def _slices(self, came: _Came, check: Check) -> Iterator[tuple[str, str]]:
+        if not check.slices:
+            return
+        for name in self.spec.judge.slices.by:
+            if name not in came.answered.columns:
+                continue
+            counted = came.answered[name].cast(pl.String).drop_nulls().value_counts(sort=True)
+            yield from ((name, value) for value in counted[name].head(MOST_SLICES).to_list())
+
+    def _labelled(self, rows: pl.DataFrame, until: datetime) -> pl.DataFrame:
+        """The rows whose label came before a moment and before it was too late; the first label of an id counts."""
+        oldest = rows["_arrived"].min()
+        labels = self.lake.read(Table.LABELS, since=oldest if isinstance(oldest, datetime) else None, until=until)
+        known = labels.filter(pl.col("_id").is_in(rows["_id"].implode())).collect()
+        first = known.sort("_arrived", "_label", "_value", nulls_last=True).unique("_id", keep="first")
+        joined = rows.join(
+            first.select("_id", "_label", "_value", _labelled_at="_arrived"), on="_id", maintain_order="left"
+        )
+        return joined.filter(pl.col("_labelled_at") <= pl.col("_arrived") + self._reach)
+
+    def _losses(self, rows: pl.DataFrame, kept: Kept) -> pl.DataFrame:
+        """`_id` and `_loss`: half the Brier score over all classes, 1 for a wrong class, or the absolute error."""
+        candidate = kept.candidate
+        told = with_outcome(rows, task=candidate.task, classes=candidate.classes)
+        outcomes = outcomes_from(told, task=candidate.task, classes=candidate.classes, positive=candidate.positive)
+        each: Floats
+        if candidate.task == "regression":
+            each = metrics.misses(1)(outcomes)[:, 1]
+        elif self.spec.primary == "accuracy":
+            each = losses.errors(outcomes)
+        else:
+            terms = metrics.squared_chances(outcomes)[:, 1]
+            each = terms if candidate.task == "binary" else terms / 2
+        return told.select("_id").with_columns(_loss=pl.Series(each, dtype=pl.Float64))
+
+    # ---- for people --------------------------------------------------------------------------------------------------
+    def _shown(self, came: _Came) -> dict[str, float]:
+        """How unlike the answers are where both models answered the same request; nobody decides by it."""
+        copies = came.copies.filter(pl.col("_failed").is_null())
+        paired = copies.join(came.answered, on="_id", suffix="_answer").filter(
+            pl.col("_model") != pl.col("_model_answer")
+        )
+        if paired.is_empty():
+            return {}
+        score, answer = (pl.col(name).list.last() for name in ("_score", "_score_answer"))
+        found = {
+            "pairs": pl.len(),
+            "disagreement": (pl.col("_prediction") != pl.col("_prediction_answer")).mean(),
+            "score_shift": pl.lit(None) if self.spec.task == "multiclass" else (score - answer).mean(),
+            "copy_latency_p99_ms": pl.col("_latency_ms").quantile(0.99),
+        }
+        told = paired.select(**found).row(0, named=True)
+        return {name: float(value) for name, value in told.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """Rows of both models, by who answered and who got a copy."""
+
+    pair: Pair
+    answered: pl.DataFrame
+    copies: pl.DataFrame
+
+    def during(self, part: Span) -> _Came:
+        """What was answered in a part of the time."""
+        at = pl.col("_arrived").is_between(part.start, part.end, closed="left")
+        return _Came(self.pair, self.answered.filter(at), self.copies.filter(at))
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """Answered or copied, by the champion and by the challenger; a copy on which it failed was asked for too."""
+        copied = (self.copies_of_champion.height, self.copies_of_challenger.height)
+        return self.by_champion.height + copied[0], self.by_challenger.height + copied[1]
+
+    @property
+    def by_champion(self) -> pl.DataFrame:
+        """Answers of the champion."""
+        return self.answered.filter(pl.col("_model") == self.pair.champion.candidate.id)
+
+    @property
+    def by_challenger(self) -> pl.DataFrame:
+        """Answers of the challenger."""
+        return self.answered.filter(pl.col("_model") == self.pair.challenger.candidate.id)
+
+    @property
+    def copies_of_champion(self) -> pl.DataFrame:
+        """What the champion said of copies, after all traffic had moved."""
+        return self.copies.filter(pl.col("_model") == self.pair.champion.candidate.id)
+
+    @property
+    def copies_of_challenger(self) -> pl.DataFrame:
+        """What the challenger said of copies, and where it failed."""
+        return self.copies.filter(pl.col("_model") == self.pair.challenger.candidate.id)
+
+
+def prepared(
+    spec: Spec, lake: Lake, standing: Standing, stages: Sequence[Stage], now: datetime
+) -> tuple[Guarding | None, dict[str, float]]:
+    """The guard of a release and what is usual for the champion; None where nothing will be compared."""
+    champion = standing.champion
+    if champion is None or not is_guarded(stages):
+        return None, {}
+    reading = Trial(spec, lake)
+    usual = reading.usual(champion, now)
+    guard = suited(spec.rollout.guard, stages, spec.observe.labels_mature_after)
+    return reading.bounded(guard, champion, usual), usual
+
+
+def _check(guard: Guarding, of: str) -> Check | None:
+    try:
+        return guard.check(of)
+    except UsageError:
+        return None
+
+
+def _in_place(rows: pl.DataFrame) -> Floats:
+    """Milliseconds of a tried model without its way to another process, which it will not have when it is live."""
+    found: Floats = np.maximum(_numbers(rows, "_latency_ms") - ASIDE, 0.0)
+    return found
+
+
+def _numbers(rows: pl.DataFrame, column: str) -> Floats:
+    found: Floats = rows[column].drop_nulls().to_numpy()
+    return found

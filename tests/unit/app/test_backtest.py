@@ -1,0 +1,185 @@
+"""What a backtest infers, and what a spec says for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from deltalake import write_deltalake
+
+from everfit.app.backtest import Asked, Plan, plan
+from everfit.app.inferred import delay_of
+from everfit.errors import UsageError
+from everfit.replay.policy_file import BenchPolicy
+
+ROWS = 2400
+BEGIN = datetime(2026, 1, 1)
+CHANCE = np.random.default_rng(3)
+HISTORY = pl.DataFrame(
+    {
+        "at": [BEGIN + timedelta(hours=place) for place in range(ROWS)],
+        "id": [f"order {place}" for place in range(ROWS)],
+        "price": CHANCE.normal(size=ROWS),
+        "raw": [b"x"] * ROWS,
+        "_ours": range(ROWS),
+        "late": CHANCE.integers(0, 2, ROWS),
+    }
+)
+SPEC = """
+model: shop
+task: binary
+target: late
+time: at
+id: id
+features: {exclude: [_ours, raw]}
+observe: {window: 5d, labels_mature_after: 6d}
+train: {with: train:fit, parameters: {depth: 3}, seed: 7, rows: {last: 30d}}
+judge: {primary: log_loss}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    HISTORY.write_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "train.py").write_text("def fit(frame, depth): ...\n")
+    (tmp_path / "everfit.yaml").write_text(SPEC)
+    return tmp_path
+
+
+def planned(folder: Path, *names: str, spec: bool = False, **wishes: object) -> Plan:
+    asked = Asked(tuple(str(folder / name) for name in names or ("rows.parquet",)), folder / "cache", **wishes)  # type: ignore[arg-type]
+    return plan(asked, folder / "everfit.yaml" if spec else None)
+
+
+def test_nothing_but_the_target_is_needed(folder: Path) -> None:
+    found = planned(folder, target="late")
+    assert (found.history.task, found.history.metric, found.options.time) == ("binary", "roc_auc", "at")
+    assert (found.history.cut.windows, found.history.cut.start, found.history.delay) == (48, 9, 0)
+    assert found.history.schema.names() == ["price"]
+    said = "\n".join(found.said)
+    assert "left out: raw, _ours, which cannot be features" in said
+    assert "left out: id, of which nearly every row has a value of its own" in said
+    assert "rows are ordered by 'at', the only column with a time in every row" in said
+    assert not (folder / "cache").exists(), "a plan writes nothing"
+
+
+def test_rows_without_times_are_taken_as_they_lie(folder: Path) -> None:
+    HISTORY.drop("at", "raw").write_csv(folder / "plain.csv")
+    found = planned(folder, "plain.csv", target="late")
+    assert found.options.time is None
+    assert any("in the order of the file" in said for said in found.said)
+
+
+def test_two_columns_of_times_are_not_guessed_between(folder: Path) -> None:
+    HISTORY.with_columns(sent=pl.col("at") + timedelta(hours=1)).write_parquet(folder / "two.parquet")
+    found = planned(folder, "two.parquet", target="late")
+    assert found.options.time is None
+    assert any("columns of times: at, sent; none was chosen: name one with --time" in said for said in found.said)
+    assert planned(folder, "two.parquet", target="late", time="sent").options.time == "sent"
+
+
+def test_a_spec_says_columns_trainer_metric_delay_and_window(folder: Path) -> None:
+    found = planned(folder, spec=True)
+    options, history = found.options, found.history
+    assert (options.target, options.time, options.trainer, options.parameters) == (
+        "late",
+        "at",
+        "train:fit",
+        {"depth": 3},
+    )
+    assert (options.seed, options.project, options.model, history.metric) == (7, folder, "shop", "log_loss")
+    assert (options.window, history.cut.windows, history.delay) == (timedelta(days=5), 20, 2)
+    assert history.schema.names() == ["price"]
+    assert any("train.rows of the spec is not played" in said for said in found.said)
+
+
+def test_what_is_typed_wins_over_the_spec_and_is_said(folder: Path) -> None:
+    found = planned(folder, spec=True, metric="accuracy", label_delay="1", window=24)
+    assert (found.history.metric, found.history.delay, found.history.cut.windows) == ("accuracy", 1, 24)
+    said = "\n".join(found.said)
+    for words in (
+        "--metric accuracy instead of log_loss",
+        "--label-delay 1 instead of 6d",
+        "--windows 24 instead of 5d",
+    ):
+        assert words in said, said
+
+
+def test_what_of_the_policy_a_spec_changes_is_played_beside_the_default(folder: Path) -> None:
+    assert planned(folder, spec=True).options.own == ()
+    (folder / "everfit.yaml").write_text(
+        SPEC + "decide: {bench: {price: 0.5}}\ntriggers: [{name: volume, new_rows: 9}, {name: bench, bench: true}]\n"
+    )
+    found = planned(folder, spec=True)
+    assert [(each.name, each.bench.price) for each in found.options.own if isinstance(each, BenchPolicy)] == [
+        ("spec", 0.5)
+    ]
+    assert "triggers of the spec that are not played: volume" in found.said
+
+
+def test_a_metric_of_the_users_own_needs_another_one(folder: Path) -> None:
+    own = "watch: {metrics: [{name: ours, function: 'train:fit'}]}\njudge: {primary: ours}\n"
+    (folder / "everfit.yaml").write_text(SPEC.replace("judge: {primary: log_loss}\n", own))
+    with pytest.raises(UsageError, match=r"'ours' is a function of yours, .* --metric"):
+        planned(folder, spec=True)
+    assert planned(folder, spec=True, metric="accuracy").history.metric == "accuracy"
+
+
+def test_rows_a_window_and_types_come_from_the_spec(folder: Path) -> None:
+    text = SPEC.replace("window: 5d", "window: {rows: 100}").replace("raw]}", "raw], types: {late2: category}}")
+    (folder / "everfit.yaml").write_text(text)
+    HISTORY.with_columns(late2=pl.col("price").round(0).cast(pl.Int64)).write_parquet(folder / "more.parquet")
+    found = planned(folder, "more.parquet", spec=True)
+    assert found.history.cut.windows == 24
+    assert {column.name: column.kind.value for column in found.history.schema.features} == {
+        "price": "number",
+        "late2": "category",
+    }
+
+
+def test_several_files_and_kinds_are_one_history(folder: Path) -> None:
+    known = HISTORY.drop("raw", "_ours")
+    known[:800].with_columns(extra=1.0).write_parquet(folder / "day-2.parquet")
+    known[800:1600].write_csv(folder / "day-1.csv.gz", compression="gzip")
+    write_deltalake(str(folder / "table"), known[1600:].to_arrow())
+    found = planned(folder, "day-*.parquet", "day-1.csv.gz", "table", target="late")
+    assert found.history.rows.height == ROWS
+    assert found.history.begins[0] == BEGIN.replace(tzinfo=UTC)
+    assert found.history.schema.names() == ["price", "extra"]
+    assert found.history.rows["extra"].null_count() == 1600
+
+
+def test_files_that_do_not_fit_together_are_refused(folder: Path) -> None:
+    HISTORY.with_columns(price=pl.lit([1])).write_parquet(folder / "odd.parquet")
+    with pytest.raises(UsageError, match="do not fit together"):
+        planned(folder, "rows.parquet", "odd.parquet", target="late")
+
+
+def test_the_newest_rows_are_the_last_in_time(folder: Path) -> None:
+    HISTORY.sample(fraction=1, shuffle=True, seed=1).write_parquet(folder / "mixed.parquet")
+    found = planned(folder, "mixed.parquet", target="late", rows=1000)
+    assert found.history.rows.height == 1000
+    assert found.history.begins[0] == (BEGIN + timedelta(hours=1400)).replace(tzinfo=UTC)
+
+
+def test_prices_and_slices_are_handed_on(folder: Path) -> None:
+    found = planned(folder, target="late", costs=(20.0, 0.5), slices="price", jobs=3)
+    assert (found.options.cost_per_retrain, found.options.cost_per_error, found.options.slices) == (20.0, 0.5, "price")
+    assert found.options.limits.jobs == 3
+
+
+@pytest.mark.parametrize(
+    "text, clock, delay",
+    [
+        ("2", True, 2),
+        ("0w", False, 0),
+        ("2w", False, 2),
+        ("2w", True, timedelta(weeks=2)),
+        ("3d", True, timedelta(days=3)),
+    ],
+)
+def test_a_label_delay_is_windows_or_a_duration(text: str, clock: bool, delay: int | timedelta) -> None:
+    assert delay_of(text, clock=clock) == delay
