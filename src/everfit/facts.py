@@ -253,15 +253,16 @@ class RenewEnded:
 # ---- facts of a recall -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class RecallBegan:
-    """The bench finds a kept model better than the champion; it is judged on windows that neither learned from."""
+    """A kept model is to serve: by a person's word, or because the bench finds it better; then it is judged."""
 
     candidate: str
-    against: str  # candidate that serves
+    against: str  # candidate that serves; empty: none does
     window: int  # bench window whose labels came last when it was decided
     windows: int  # of the bench that were scored for both; their rows prove it
     gain: float  # points a window that it is believed to be better by
     margin: float  # points that are needed
     because: tuple[Reason, ...]
+    by: str = ""  # the person whose word it is; empty: the bench's
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +286,7 @@ class ReleasePlanned:
     back: bool  # this is a roll-back
     guard: Guarding | None = None  # what may stop it; None: nothing is compared on the way
     usual: dict[str, float] = field(default_factory=dict)  # check -> the champion's level before
+    by: str = ""  # the person who recalls this version, whatever its verdict was; empty: it was proven
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def next_state(now: Standing, run: str, fact: Fact) -> State | None:
     Raises:
         IllegalMove: the lifecycle has no such move.
     """
-    subject = _subject(now, run)
+    subject = _subject(now, run, fact)
     if subject is None:
         return None
     state = now.states.get(subject, State.PLANNED)
@@ -106,6 +106,8 @@ def next_state(now: Standing, run: str, fact: Fact) -> State | None:
 def _released_by(fact: Fact, state: State) -> Move | None:
     """The move of a release; one that fails before any traffic leaves its candidate where it is."""
     match fact:
+        case ReleasePlanned(by=by) if by:
+            return Move.RECALL
         case ApprovalAsked():
             return Move.ASK
         case Answered(approved=approved):
@@ -120,12 +122,13 @@ def _released_by(fact: Fact, state: State) -> Move | None:
             return None
 
 
-def _subject(now: Standing, run: str) -> str | None:
+def _subject(now: Standing, run: str, fact: Fact | None = None) -> str | None:
     """The training run whose candidate a run moves: itself, or that of the candidate being recalled or released."""
     if run.startswith("renew-"):
         return run
     story = now.stories.get(run)
     told = (story.find(ReleasePlanned) or story.find(RecallBegan)) if story else None
+    told = fact if isinstance(fact, ReleasePlanned) else told  # the plan is the first of its story
     kept = now.bench.get(told.candidate) if told else None
     return kept.run if kept else None
 

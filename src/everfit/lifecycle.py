@@ -1,7 +1,8 @@
 """The life of a candidate: one table of states and moves.
 
 Takes a state and a move; gives the next state; never performs anything. Two rules: an illegal move raises and changes
-nothing, and no path reaches LIVE without PROVE. The diagram in the docs is drawn from `MOVES`.
+nothing, and no path reaches LIVE without a verdict: PROVE, or KEEP_BACK and a person who recalls it all the same. The
+diagram in the docs is drawn from `MOVES`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Move(StrEnum):
     SERVE = "serve"
     RETIRE = "retire"
     ROLL_BACK = "roll_back"
+    RECALL = "recall"  # a person lets a version serve that has a verdict, whatever became of it
     FAIL = "fail"
 
 
@@ -92,6 +94,13 @@ MOVES: dict[tuple[State, Move], State] = {
     (State.RETIRED, Move.MIRROR): State.SHADOW,
     (State.RETIRED, Move.SHARE): State.CANARY,
     (State.ROLLED_BACK, Move.SERVE): State.LIVE,
+    (State.KEPT_BACK, Move.RECALL): State.APPROVED,
+    (State.AWAITING, Move.RECALL): State.APPROVED,
+    (State.REFUSED, Move.RECALL): State.APPROVED,
+    (State.ROLLED_BACK, Move.RECALL): State.APPROVED,
+    (State.APPROVED, Move.RECALL): State.APPROVED,
+    (State.PROVEN, Move.RECALL): State.PROVEN,
+    (State.RETIRED, Move.RECALL): State.RETIRED,
     (State.SHADOW, Move.ROLL_BACK): State.ROLLED_BACK,
     (State.CANARY, Move.ROLL_BACK): State.ROLLED_BACK,
     (State.LIVE, Move.ROLL_BACK): State.ROLLED_BACK,

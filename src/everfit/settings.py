@@ -15,9 +15,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from everfit.errors import UsageError
-from everfit.units import parse_duration
+from everfit.units import parse_bytes, parse_duration, parse_share
 
 SPEC_FILE = "everfit.yaml"
+LEAST_MEMORY = 256 * 2**20  # bytes: Python with polars and scikit-learn holds 150 to 200 MiB before it scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Settings:
     held_log: bool  # EVERFIT_PREDICTION_LOG=held: answers wait until the prediction is durable
     workers: int = 1  # EVERFIT_WORKERS: server processes that share the port
     grpc_port: int | None = None  # EVERFIT_GRPC_PORT: where v2 is offered by gRPC too; unset: nowhere
+    challenger_memory: int = 2 * 2**30  # EVERFIT_CHALLENGER_MEMORY: bytes a tried model's process may hold, as 500MB
+    challenger_cpu: float = 0.5  # EVERFIT_CHALLENGER_CPU: share of a core that copies of requests may take, as 25%
     gateway: str = ""  # EVERFIT_GATEWAY: kserve://, sagemaker://, command: or a webhook; unset: our own servers
     gateway_can: str = ""  # EVERFIT_GATEWAY_CAN: what a command or webhook can beside going live: split, mirror
     gateway_secret: str = field(default="", repr=False)  # EVERFIT_GATEWAY_SECRET: signs what a webhook is sent
@@ -92,6 +95,8 @@ def settings_for(project: Path, environ: Mapping[str, str] = os.environ) -> Sett
         held_log=environ.get("EVERFIT_PREDICTION_LOG", "async") == "held",
         workers=_whole(environ, "EVERFIT_WORKERS", 1),
         grpc_port=_whole(environ, "EVERFIT_GRPC_PORT", 0) if environ.get("EVERFIT_GRPC_PORT") else None,
+        challenger_memory=_size(environ, "EVERFIT_CHALLENGER_MEMORY", "2GiB"),
+        challenger_cpu=_share(environ, "EVERFIT_CHALLENGER_CPU", "50%"),
         gateway=environ.get("EVERFIT_GATEWAY", ""),
         gateway_can=environ.get("EVERFIT_GATEWAY_CAN", ""),
         gateway_secret=environ.get("EVERFIT_GATEWAY_SECRET", ""),
@@ -113,6 +118,28 @@ def _whole(environ: Mapping[str, str], name: str, default: int) -> int:
         return int(environ.get(name, default))
     except ValueError:
         raise UsageError(f"{name}={environ[name]!r} is not a whole number") from None
+
+
+def _size(environ: Mapping[str, str], name: str, default: str) -> int:
+    text = environ.get(name, default)
+    try:
+        size: int = int(text) if text.isdecimal() else parse_bytes(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+    if size < LEAST_MEMORY:
+        raise UsageError(f"{name}={text!r}: a process that scores needs at least {LEAST_MEMORY // 2**20} MiB")
+    return size
+
+
+def _share(environ: Mapping[str, str], name: str, default: str) -> float:
+    text = environ.get(name, default)
+    try:
+        share: float = parse_share(text if "%" in text else float(text))
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"{name}={text!r} is not a share above 0 and up to 1; write for instance 25% or 0.25")
+    return share
 
 
 def _lasting(environ: Mapping[str, str], name: str, default: str) -> timedelta:

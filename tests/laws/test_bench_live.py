@@ -153,8 +153,16 @@ def check(played: Played, ledger: Ledger) -> None:
     assert ledger.served == list(played.served)
 
 
-@pytest.mark.parametrize("delay", [0, 2])
-@pytest.mark.parametrize("score", [stale, flip_at(25), returning(12)], ids=["stale", "flip", "returning"])
+MORE = pytest.mark.simulation
+CASES = [
+    pytest.param(flip_at(25), 2, id="flip-2"),
+    pytest.param(flip_at(25), 0, id="flip-0", marks=MORE),
+    *(pytest.param(score, delay, id=f"{name}-{delay}", marks=MORE)
+      for name, score in [("stale", stale), ("returning", returning(12))] for delay in (0, 2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("score, delay", CASES)
 def test_live_moves_as_the_backtest_says(score: Callable[[int, int, int], float], delay: int) -> None:
     matrix, cells = matrix_of(score, WINDOWS, noise=0.01, seed=3)
     played = play_bench(matrix, delay)

@@ -62,7 +62,9 @@ def test_it_answers_as_the_model_does_and_one_bad_row_is_one_failure(start: Star
     found = challenger.ask(rows("UA", "error", "AA"), 5.0)
     expected = 1 / (1 + np.exp(1.0 - 3.0))
     assert found.scores[[0, 2], 1] == pytest.approx(expected)
-    assert (found.failed, found.took > 0) == ((1,), True)
+    assert (found.failed, 0 < found.scored <= found.took) == ((1,), True)
+    slow = challenger.ask(rows("slow"), WAIT)
+    assert 1.0 <= slow.scored <= slow.took, "the model takes a second, whatever the way to it costs"
 
 
 @pytest.mark.parametrize(

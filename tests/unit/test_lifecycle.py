@@ -20,16 +20,22 @@ def test_what_the_table_does_not_have_raises(state: State, move: Move) -> None:
 
 
 def test_no_path_reaches_live_without_proof() -> None:
-    """Every state that can be reached without PROVE is searched; LIVE is not among them."""
+    """Every state that can be reached without a verdict is searched; LIVE is not among them."""
     reached, edge = {State.PLANNED}, [State.PLANNED]
     while edge:
         state = edge.pop()
         for (at, move), to in MOVES.items():
-            if at is state and move is not Move.PROVE and to not in reached:
+            if at is state and move not in (Move.PROVE, Move.KEEP_BACK) and to not in reached:
                 reached.add(to)
                 edge.append(to)
     assert State.LIVE not in reached
-    assert State.KEPT_BACK in reached  # the search did walk
+    assert State.BENCHED in reached  # the search did walk
+
+
+def test_what_was_kept_back_serves_only_when_it_is_proven_or_a_person_recalls_it() -> None:
+    assert {move for (state, move), to in MOVES.items() if state is State.KEPT_BACK and to is not State.KEPT_BACK} == {
+        Move.PROVE, Move.RECALL, Move.FAIL
+    }  # fmt: skip
 
 
 def test_a_model_can_leave_and_serve_again() -> None:

@@ -85,8 +85,10 @@ def train(told: Task) -> dict[str, Any]:
     model = fit(frame, **arguments_for(fit, told))
     if model is None:
         raise TrainingFailed(f"{told.trainer} returned nothing; it must return a model that can predict")
-    meta = write_model(model, folder / "model", meta, features)
-    _check(load(folder / "model"), told, features)
+    held_out = folder / "holdout.parquet"
+    judged = pl.read_parquet(held_out) if held_out.exists() else features.clear()
+    meta = write_model(model, folder / "model", meta, features, judged)
+    _check(load(folder / "model"), told, features, judged)
     return {"format": meta.format}
 
 
@@ -169,14 +171,12 @@ def with_target(frame: pd.DataFrame | pl.DataFrame, rows: pl.DataFrame, told: Ta
     return frame.assign(**{told.target: values.to_numpy()})
 
 
-def _check(predictor: FramePredictor, told: Task, features: pl.DataFrame) -> None:
+def _check(predictor: FramePredictor, told: Task, features: pl.DataFrame, rows: pl.DataFrame) -> None:
     """Let the saved copy predict rows that it has not seen, and leave what it said of them for the judge.
 
     Raises:
         ModelUnusable: it cannot, or what it says are not probabilities.
     """
-    held_out = Path(told.folder) / "holdout.parquet"
-    rows = pl.read_parquet(held_out) if held_out.exists() else features.clear()
     scores = scored(predictor, rows if rows.height else features.head(CHECKED_ROWS))
     if predictor.meta.task != "regression":
         off = np.abs(scores.sum(axis=1) - 1)

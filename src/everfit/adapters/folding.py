@@ -6,7 +6,6 @@ from polars rows or plain values, or None and why; never stands in for one that 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,11 @@ import polars as pl
 from everfit.adapters.boosters import fold_boosters
 from everfit.adapters.frames import Framing, Meta
 from everfit.adapters.histograms import fold_histograms
+from everfit.adapters.judged import judged_file
 from everfit.adapters.linear import fold_linear
 from everfit.adapters.matrix import Folded, plain_values
-from everfit.adapters.scores import Floats, scores_of
-from everfit.errors import ModelUnusable
+from everfit.adapters.scores import Floats
 
-PROBE = "probe.parquet"  # rows and the scores that the original gave them, beside the model
-_ROWS = 49  # and one row without any value
 FOLDS: tuple[Callable[[Any, Meta, Mapping[str, Sequence[str]]], Folded | None], ...] = (
     fold_histograms,
     fold_linear,
@@ -40,40 +37,36 @@ def fold(model: Any, meta: Meta, categories: Mapping[str, Sequence[str]]) -> Fol
     return next((found for each in FOLDS if (found := each(model, meta, categories)) is not None), None)
 
 
-def write_probe(model: Any, folder: Path, meta: Meta, framing: Framing, rows: pl.DataFrame) -> None:
-    """Leave rows and the original's scores beside a model that folds, for whoever loads it to compare."""
-    if meta.frame != "pandas" or fold(model, meta, framing.categories) is None:
-        return
-    probe = rows.gather_every(max(1, math.ceil(rows.height / _ROWS)))
-    scores = scores_of(model, framing.build(probe), meta)
-    nothing = pl.DataFrame(schema=rows.schema).clear(1)
-    try:
-        scores = np.concatenate([scores, scores_of(model, framing.build(nothing), meta)])
-        probe = pl.concat([probe, nothing])
-    except ModelUnusable:  # not every model takes a row without any value
-        pass
-    probe.with_columns(_score=pl.Series(scores.tolist(), dtype=pl.List(pl.Float64))).write_parquet(folder / PROBE)
+def is_foldable(model: Any, meta: Meta, categories: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a shorter way is known, so that rows to hold it against are worth their place."""
+    return meta.frame == "pandas" and fold(model, meta, categories) is not None
 
 
 def folded(model: Any, folder: Path, meta: Meta, framing: Framing) -> tuple[Folded | None, str]:
-    """The shorter way to ask a loaded model, if it gives the scores that the original gave; else None and why."""
-    probe = folder / PROBE
-    if meta.frame != "pandas" or not probe.is_file():
+    """The shorter way to ask a loaded model, if it gives the scores that the original gave; else None and why.
+
+    Of each score it may be further away by `Folded.same`, or of large ones by this share. The text says it.
+    """
+    kept = judged_file(folder)
+    if meta.frame != "pandas" or kept is None:
         return None, "no shorter way is known for its build"
     short = fold(model, meta, framing.categories)
     if short is None:
         return None, "no shorter way is known for its build"
     try:
-        rows = pl.read_parquet(probe)
+        rows = pl.read_parquet(kept)
         typed = framing.typed(rows)
         told = np.array(rows["_score"].to_list(), dtype=np.float64)
-        found = [short.score(typed), short.quick(*plain_values(typed, meta))]
+        off = max(_apart(told, found) for found in (short.score(typed), short.quick(*plain_values(typed, meta))))
     except Exception as error:  # whatever a shorter way meets, the original is always there
         return None, f"the shorter way failed on the kept rows: {type(error).__name__}"
-    if all(_alike(told, each, short.same) for each in found):
-        return short, short.form
-    return None, f"the shorter way is further than {short.same:g} from the original on the kept rows"
+    if off <= short.same:
+        return short, f"{short.form}, within {short.same:g} of the original on {rows.height} kept rows ({off:.1g})"
+    return None, f"the shorter way is further than {short.same:g} from the original on {rows.height} kept rows"
 
 
-def _alike(told: Floats, found: Floats, same: float) -> bool:
-    return told.shape == found.shape and bool((np.abs(told - found) <= same * np.maximum(1, np.abs(told))).all())
+def _apart(told: Floats, found: Floats) -> float:
+    """The largest difference, of large scores relative; NaN counts as infinitely far."""
+    if told.shape != found.shape or not told.size:
+        return np.inf
+    return float(np.nan_to_num(np.abs(told - found) / np.maximum(1, np.abs(told)), nan=np.inf).max())

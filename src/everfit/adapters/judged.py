@@ -64,7 +64,7 @@ def chosen(
 
     >>> rows = pl.DataFrame({"price": [1.0, 2.0, 9.0, None, 2.0, 2.0, 2.0]})
     >>> chosen(rows, (Column("price", Kind.NUMBER),), {}, 4)
-    [0, 2, 3, 4]
+    [0, 2, 3, 5]
     """
     if rows.height <= many:
         return list(range(rows.height))
@@ -107,6 +107,7 @@ def _odd(rows: pl.DataFrame, features: Sequence[Column]) -> np.ndarray[Any, Any]
 
 
 def _evenly(places: np.ndarray[Any, Any], many: int) -> list[int]:
+    """So many of the places at most, at even distances."""
     if len(places) > many:
-        places = places[np.linspace(0, len(places) - 1, many).astype(np.int64)] if many else places[:0]
+        places = places[((np.arange(many) + 0.5) * len(places) / max(many, 1)).astype(np.int64)]
     return [int(place) for place in places]

@@ -6,7 +6,7 @@ unless the model is one.
 
 A model's folder holds `model.json` (what it is), `categories.json` (the categories that training saw) and one
 of `model.skops`, `model.pickle`, `model.onnx` or `mlflow/`; of models that can be asked in a shorter way also
-`probe.parquet` (see `folding`).
+`judged.parquet` (see `judged`, `folding`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from everfit.adapters.folding import folded, write_probe
+from everfit.adapters.folding import folded, is_foldable
 from everfit.adapters.frames import Framing, Meta, categories_in
+from everfit.adapters.judged import NEWEST, write_judged
 from everfit.adapters.matrix import Folded
 from everfit.adapters.onnx import OnnxModel, is_onnx, write_onnx
 from everfit.adapters.scores import Floats, scores_of
@@ -89,15 +90,17 @@ class FramePredictor:
         return scores_of(self.model, self._framing.build(rows), self.meta)
 
 
-def write_model(model: Any, folder: Path, meta: Meta, rows: pl.DataFrame) -> Meta:
+def write_model(model: Any, folder: Path, meta: Meta, rows: pl.DataFrame, judged: pl.DataFrame | None = None) -> Meta:
     """Write what a trainer returned into a folder of its own; the meta data with the format that it took.
 
     skops if the model comes back the same without types that nobody reviewed, else cloudpickle. A path is
     taken for an ONNX file if it ends with .onnx, else for the folder of an MLflow model; an `onnx.ModelProto` is
-    written as such a file. `rows` are the features it was trained on.
+    written as such a file. `rows` are the features it was trained on, the newest last; `judged` those that it will be
+    judged on, of which some are kept with its scores to hold a shorter way to ask it against. Without them the newest
+    of `rows` are.
 
     Raises:
-        ModelUnusable: it cannot be written in a way that it can be read again.
+        ModelUnusable: it cannot be written in a way that it can be read again, or cannot predict the judged rows.
     """
     folder.mkdir(parents=True, exist_ok=True)
     categories = categories_in(rows, meta.features)
@@ -121,7 +124,9 @@ def write_model(model: Any, folder: Path, meta: Meta, rows: pl.DataFrame) -> Met
     else:
         why = _write_skops(model, folder / "model.skops", meta, probe)
         meta = replace(meta, format="skops") if why is None else _write_pickle(model, folder, meta, why)
-        write_probe(model, folder, meta, framing, rows)
+        if is_foldable(model, meta, categories):
+            kept = rows.tail(NEWEST) if judged is None or judged.is_empty() else judged
+            write_judged(model, folder, meta, framing, kept)
     (folder / "categories.json").write_text(json.dumps(categories, ensure_ascii=False))
     (folder / "model.json").write_text(meta.to_json())
     return meta

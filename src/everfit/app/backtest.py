@@ -30,6 +30,7 @@ from everfit.replay.history import History, prepare
 from everfit.replay.live import Place, live
 from everfit.replay.lived import played
 from everfit.replay.options import BacktestOptions
+from everfit.replay.play import Played
 from everfit.replay.policies import is_known
 from everfit.replay.policy_file import FilePolicy, LivePolicy, read_policy
 from everfit.replay.record import Backtest
@@ -114,6 +115,8 @@ def plan(asked: Asked, spec_file: Path | None = None) -> Plan:
         options = replace(options, policies=policies, own=own)
         history = prepare(frame, options)
         if asked.spec is not None:
+            if not history.begins:
+                raise UsageError(f"{spec_file}: time: column {time!r} holds no times, so the spec cannot be replayed")
             options = replace(options, own=(*own, _spec_policy(asked, options, frame)))
     except Refused as error:
         raise UsageError(str(error)) from error
@@ -208,8 +211,13 @@ def _spec_policy(asked: Asked, options: BacktestOptions, frame: pl.DataFrame) ->
     assert asked.spec is not None
     spec, text = asked.spec
     rows = frame.filter(pl.col(options.target).is_not_null())
-    place = Place(options.project, options.cache / "spec")
-    return LivePolicy(OF_SPEC, text, lambda history: played(OF_SPEC, live(rows, spec, place), history))
+
+    def play(history: History) -> Played:
+        begin = history.begins[history.cut.start]  # the first model knows the rows that all policies begin with
+        place = Place(options.project, options.cache / "spec", begin=begin)
+        return played(OF_SPEC, live(rows, spec, place), history)
+
+    return LivePolicy(OF_SPEC, text, play)
 
 
 def _check_trainer(asked: Asked, place: str) -> None:

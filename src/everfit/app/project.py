@@ -21,6 +21,7 @@ import yaml
 
 from everfit.adapters.sources import read_rows
 from everfit.app.children import child_environment
+from everfit.app.releases import gateway_problem
 from everfit.app.wiring import App
 from everfit.decide.policy import default_triggers
 from everfit.errors import EverfitError, Refused, UsageError
@@ -234,7 +235,15 @@ def check(app: App) -> list[Checked]:
         _trainer(app),
         *_source(app),
         _database(app),
+        _gateway(app),
     ]
+
+
+def _gateway(app: App) -> Checked:
+    """Whether the gateway can do what the roll-out asks for, before a release finds out."""
+    problem = gateway_problem(app)
+    name = app.settings.gateway.partition(":")[0] or "the built-in one"  # an address may hold a secret
+    return Checked("gateway", not problem, problem or f"{name} can do what rollout asks for")
 
 
 def _triggers(app: App) -> Checked:

@@ -9,30 +9,66 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from everfit.app.gateways import check_suited, gateway_for
 from everfit.app.steering import UnderWay, under_way
 from everfit.app.wiring import App
+from everfit.errors import UsageError
 from everfit.facts import GuardLooked, ReleasePlanned
+from everfit.flows.durable import Follower
 from everfit.flows.looks import began
 from everfit.rollout.plan import Stage, explain, longest, plan_release
 from everfit.standing import Standing
 from everfit.units import duration_text
 
 
-def plan(app: App) -> dict[str, Any]:
-    """The stages of the release under way, or those that the spec asks for now."""
+def plan(app: App, model: str | None = None) -> dict[str, Any]:
+    """The stages of the release under way, or those that the spec asks for now.
+
+    Of another model of the same ledger only what is under way is known here: its spec lies in its own folder.
+
+    Raises:
+        UsageError: the ledger has no such model.
+    """
+    if model is not None and model != app.spec.model:
+        return _others(app, model)
     standing = app.standing()
     going = under_way(standing)
     if going is None:
         champion = standing.champion
         stages = plan_release("the challenger", "the champion" if champion else None, app.spec.rollout)
         lines = [{"said": said, "state": "planned"} for said in explain(stages)]
-        return {"model": app.spec.model, "release": None, "stages": lines, "longest": _longest(stages)}
-    view = release_view(standing, app.store.sleepers(app.spec.model))
+        told = {"model": app.spec.model, "release": None, "stages": lines, "longest": _longest(stages)}
+        return told | {"problem": gateway_problem(app)}
+    return _under_way(standing, going, app.store.sleepers(app.spec.model))
+
+
+def gateway_problem(app: App) -> str:
+    """Why the project's gateway cannot do what the spec's `rollout` asks for; empty where it can."""
+    try:
+        check_suited(app.spec.rollout, gateway_for(app.settings).can)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _others(app: App, model: str) -> dict[str, Any]:
+    known = app.store.models()
+    if model not in known:
+        raise UsageError(f"{model!r} is no model of this ledger; it knows {', '.join(sorted(known)) or 'none yet'}")
+    standing = Follower(app.store, model).standing()
+    going = under_way(standing)
+    if going is None:
+        return {"model": model, "release": None, "stages": [], "longest": None, "problem": ""}
+    return _under_way(standing, going, app.store.sleepers(model))
+
+
+def _under_way(standing: Standing, going: UnderWay, sleepers: dict[str, datetime]) -> dict[str, Any]:
     lines = [
         {"said": said, "state": "done" if at < going.index else "now" if at == going.index else "next"}
         for at, said in enumerate(_lines(standing, going.plan))
     ]
-    return {"model": app.spec.model, "release": view, "stages": lines, "longest": _longest(going.plan.stages)}
+    told = {"model": standing.history.model, "release": release_view(standing, sleepers), "stages": lines}
+    return told | {"longest": _longest(going.plan.stages), "problem": ""}
 
 
 def release_view(standing: Standing, sleepers: dict[str, datetime]) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from everfit.clock import EventClock, WallClock
 from everfit.errors import Unavailable, UsageError
 from everfit.serve.counts import SHARED, forget_worker
 from everfit.serve.server import bind, run_server
-from everfit.serve.serving import LogMode, Serving
+from everfit.serve.serving import LogMode, Serving, Trying
 from everfit.settings import Settings
 
 EVENTS = "events"  # what stands in the mark of a project whose time is that of its events
@@ -123,6 +123,7 @@ def serving_of(app: App) -> Serving:
         log=LogMode.HELD if settings.held_log else LogMode.ASYNC,
         replay=replay,
         key=app.spec.rollout.key,
+        trying=Trying(memory=settings.challenger_memory, share=settings.challenger_cpu),
     )
 
 

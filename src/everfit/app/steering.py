@@ -1,4 +1,4 @@
-"""What people say to a release under way: go on, go back, roll back.
+"""What people say to a release under way: go on, go back, roll back; and that a kept version is to be released.
 
 Takes an app and words; gives facts in the ledger, and for the way back the traffic where it belongs; never waits for a
 worker's step: a step that slept meanwhile finds another key live and does not point.
@@ -12,11 +12,14 @@ from everfit.app.wiring import App
 from everfit.clock import wall
 from everfit.errors import Conflict, ModelUnusable, UsageError
 from everfit.facts import ReleaseEnded, ReleasePlanned, Steered, WentLive
+from everfit.flows.bench import spans_for
 from everfit.flows.durable import Progress, advance, begin
 from everfit.flows.looks import began
+from everfit.flows.recall import asked_for
 from everfit.flows.release import has_tried, place_of, release, way_back
 from everfit.flows.traffic import end_trial
 from everfit.ids import content_key
+from everfit.lifecycle import MOVES, Move, State
 from everfit.ports import Write
 from everfit.rollout.plan import Approval, Publish, Timed, live_at
 from everfit.settings import whoami
@@ -194,3 +197,73 @@ def _way_back(app: App) -> tuple[Kept, Kept]:
 def _is_live(app: App, run: str) -> bool:
     """Whether the roll-back serves. Its last stages are left to a worker: they may need the registry."""
     return app.standing().stories[run].find(WentLive) is not None
+
+
+# ---- a kept version --------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A recall that was begun by a person."""
+
+    run: str
+    kept: Kept
+
+    @property
+    def is_judged_first(self) -> bool:
+        """Whether it has no verdict yet."""
+        return self.kept.verdict is None
+
+
+def recall(app: App, version: str, why: str) -> Recalled:
+    """Let a kept version serve, whatever became of it: it is released like any other, and the guard protects.
+
+    One that has a verdict needs no other; one that was never judged is judged first, on windows of the bench.
+
+    Args:
+        app: the project.
+        version: such as `3`, `v3` or a candidate's id.
+        why: the reason, for the ledger.
+
+    Raises:
+        UsageError: no such version, or it may not be released now; the words say what to do.
+        ModelUnusable: its files are gone.
+    """
+    standing = app.standing()
+    kept = _kept_named(standing, version)
+    if problem := _not_recallable(standing, kept) or ("" if why.strip() else "say why, for the ledger: --why TEXT"):
+        raise UsageError(problem)
+    app.ports.models.path(kept.candidate.file)
+    fact = asked_for(standing, kept, why, whoami(), wall())
+    if kept.verdict is None and not spans_for(standing, fact, app.spec.decide.bench.look):
+        raise UsageError(
+            f"version {kept.version} was never judged, and no window of the bench scored it beside the model that "
+            "serves; wait for one (`everfit bench` shows them), or train anew: `everfit retrain`"
+        )
+    run = f"recall-{fact.because[0].evidence}"
+    begin(app.desk("person"), app.spec.model, run, fact)
+    return Recalled(run, kept)
+
+
+def _kept_named(standing: Standing, version: str) -> Kept:
+    versions = sorted((kept for kept in standing.bench.values() if kept.version), key=lambda kept: kept.version)
+    named = {name: kept for kept in versions for name in (str(kept.version), f"v{kept.version}", kept.candidate.id)}
+    if version not in named:
+        known = ", ".join(str(kept.version) for kept in versions) or "none yet"
+        raise UsageError(f"{version!r} is no version of {standing.history.model}; its versions: {known}")
+    return named[version]
+
+
+def _not_recallable(standing: Standing, kept: Kept) -> str:
+    """Why a version cannot be recalled now, and what to do about it."""
+    past, name = standing.history, f"version {kept.version}"
+    if past.champion is not None and past.champion.candidate == kept.candidate.id:
+        return f"{name} serves already"
+    going = under_way(standing)
+    if going is not None:
+        return f"the release of version {going.plan.version} is under way; `everfit abort` it first"
+    if busy := past.releasing or past.going_back or (past.recalling and past.recalling.run):
+        return f"{busy} is under way and may change who serves; try again when it has ended (`everfit history`)"
+    if past.paused:
+        return f"{past.model} is paused and nothing is started; `everfit resume` it first"
+    if kept.state is not State.BENCHED and (kept.state, Move.RECALL) not in MOVES:
+        return f"{name} is {kept.state.value.replace('_', ' ')} and has no proof to be released on; `everfit retrain`"
+    return ""

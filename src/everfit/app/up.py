@@ -65,7 +65,7 @@ def _control(app: App, stop: threading.Event) -> None:
             control = app.control()
             while holding[1]() and not stop.is_set():
                 if not control.tick():
-                    stop.wait(idle)
+                    stop.wait(PATIENT * idle if control.waits else idle)
         return True
 
     _loop(shift, stop, 1.0, logger("control", model=app.spec.model))

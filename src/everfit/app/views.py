@@ -28,6 +28,7 @@ from everfit.facts import (
     GuardLooked,
     Judged,
     Paused,
+    RecallBegan,
     RecallEnded,
     ReleaseEnded,
     RenewBegan,
@@ -232,10 +233,12 @@ def said_of(fact: Fact) -> str | None:
 
 
 def _released(fact: Fact) -> str | None:
-    """One line for the stages of a release; the guard is heard when it says something new."""
+    """One line for the stages of a release, and for who asked for it; the guard is heard when it says something new."""
     match fact:
         case StageBegan(stage=stage, until=until):
             return f"{stage} began{f', until {until:%Y-%m-%d %H:%M}' if until else ', until promoted'}"
+        case RecallBegan(by=by, because=because) if by:
+            return because[0].said
         case StageDone(stage=stage, said=said) if stage in ("weight", "mirror", "pause", "analysis", "bake"):
             return f"{stage} is done{f': {said}' if said else ''}"
         case GuardLooked(verdict=verdict, said=said) if verdict != "hold":

@@ -1,4 +1,4 @@
-"""What people say to a release: `plan`, `promote`, `abort`.
+"""What people say to a release: `plan`, `promote`, `abort`, `recall`.
 
 Takes words; gives what will happen or what was done; never holds a rule: it is a few lines over `everfit.app`.
 """
@@ -14,11 +14,17 @@ from everfit.cli.commands import HERE, Folder, Json, Why, cli, done, open_folder
 
 
 @cli.command()
-def plan(folder: Folder = HERE, json: Json = False) -> None:
+def plan(
+    model: Annotated[
+        str | None, typer.Argument(help="Another model of the same ledger; default: the folder's.")
+    ] = None,
+    folder: Folder = HERE,
+    json: Json = False,
+) -> None:
     """What the next release would do, or where the one under way is and what comes next."""
     from everfit.app import releases
 
-    told = releases.plan(open_folder(folder))
+    told = releases.plan(open_folder(folder), model)
     say.as_json(told) if json else say.plan(told)
 
 
@@ -46,3 +52,19 @@ def abort(folder: Folder = HERE, why: Why = "", json: Json = False) -> None:
 
     left, to = steering.abort(open_folder(folder), why)
     done({"from": left, "to": to}, f"aborted: version {to} alone answers, version {left} is taken back", as_json=json)
+
+
+@cli.command()
+def recall(
+    version: Annotated[str, typer.Argument(help="A kept version, such as 3 or v3; `everfit bench` shows them.")],
+    folder: Folder = HERE,
+    why: Why = "",
+    json: Json = False,
+) -> None:
+    """Let a kept version serve again: it is released step by step, and the guard may take it back."""
+    from everfit.app import steering
+
+    recalled = steering.recall(open_folder(folder), version, why)
+    told = {"run": recalled.run, "version": recalled.kept.version, "judged_first": recalled.is_judged_first}
+    follows = "it was never judged and is judged first" if recalled.is_judged_first else "a worker begins its release"
+    done(told, f"version {told['version']} is recalled; {follows}; `everfit plan` shows it", as_json=json)

@@ -124,12 +124,17 @@ def plan(told: dict[str, Any]) -> None:
     held = f"; {told['longest']} in all if nothing is inconclusive" if told["longest"] else "; it waits for a person"
     going = told["release"]
     what = f"version {going['version']} is being released" if going else "the next release"
+    if not told["stages"]:
+        line(f"{told['model']}: no release is under way; what the next one does, `everfit plan` says in its own folder")
+        return
     line(f"{told['model']}: {what}{held}")
     marks = {"done": "done", "now": "now ", "next": "    ", "planned": "    "}
     for number, stage in enumerate(told["stages"], 1):
         line(f"{number:>3}  {marks[stage['state']]}  {stage['said']}")
     for said in _released(going) if going else ():
         line(said)
+    if told["problem"]:
+        line(f"but: {told['problem']}")
 
 
 def _readings(window: dict[str, Any]) -> str:

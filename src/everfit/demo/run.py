@@ -25,7 +25,7 @@ from everfit.demo.rivals import score_never
 from everfit.demo.score import Result, results
 from everfit.demo.tell import Progress, champions_table, table
 from everfit.errors import EverfitError, UsageError
-from everfit.facts import RenewBegan
+from everfit.facts import ReleaseEnded, RenewBegan
 from everfit.flows.durable import Follower
 from everfit.ports import Table
 from everfit.replay.report import render
@@ -36,6 +36,8 @@ BEGIN = datetime(2013, 2, 1, 5, tzinfo=UTC)  # midnight in New York
 WHOLE_YEAR = 334
 WEEKLY = f"weekly_{stage.WEEKLY_DAYS}d"  # how the rival calls itself
 RIVALS = ("everfit", "never", "weekly")
+BAD_WHY = "somebody thinks that January's model was better"
+BAD_DAYS = 21  # before the end: time enough for a bad version to be tried and taken back
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,26 @@ class Year:
     results: dict[str, Result]
     weekly_runs: int
     rolled_back: float  # seconds
+
+
+@dataclass(slots=True)
+class BadVersion:
+    """Near the end somebody lets the model of January serve again, by hand: the guard is to find out."""
+
+    playing: stage.Stage
+    since: datetime
+    progress: Progress
+    asked: bool = False
+
+    def try_it(self, now: datetime, standing: Standing) -> None:
+        """Ask for it once, as soon as no release is under way and another version serves."""
+        champion = standing.champion
+        quiet = standing.history.releasing is None and standing.history.recalling is None
+        if self.asked or now < self.since or not quiet or champion is None or champion.version == 1:
+            return
+        self.asked = True
+        self.progress.say(f'  $ everfit recall 1 --why "{BAD_WHY}"')
+        self.progress.say(f"  {self.playing.everfit('recall', '1', '--why', BAD_WHY).strip()}")
 
 
 def run(folder: Path, *, days: int, json_file: Path | None) -> None:
@@ -69,11 +91,13 @@ def run(folder: Path, *, days: int, json_file: Path | None) -> None:
         follower = app.follower()
         _first_champion(playing, client, flights, follower, progress)
         with stage.rivals(folder, flights, (BEGIN, until)) as rivals:
+            bad = BadVersion(playing, until - timedelta(days=BAD_DAYS), progress)
 
             def after_day(now: datetime) -> None:
                 for entry in follower.news():
                     progress.entry(entry)
                 progress.day(now, follower.standing())
+                bad.try_it(now, follower.standing())
 
             answered = replay(client, slots(flights, BEGIN, until), after_day)
             after_day(until)
@@ -157,12 +181,16 @@ def _report(folder: Path, app: App, year: Year) -> Path:
 
 
 def _counts(year: Year) -> dict[str, int]:
-    outcomes = [run.outcome for run in year.standing.history.runs]
+    runs, bench = year.standing.history.runs, year.standing.bench
+    served = {fact.candidate for _, fact in year.standing.releases}
+    ended = [fact for story in year.standing.stories.values() for fact in story.facts if isinstance(fact, ReleaseEnded)]
     return {
         "windows": len(year.standing.history.windows),
-        "retrains": len(outcomes) - 1,  # the first champion is no retrain
-        "promoted": outcomes.count("promoted") - 1,
-        "rejected": outcomes.count("kept_back"),
+        "retrains": len(runs) - 1,  # the first champion is no retrain
+        "promoted": len(served) - 1,
+        "rejected": len(bench) - len(served),  # trained, and never chosen
+        "changes": len(year.standing.releases) - 1,
+        "taken_back": sum(fact.outcome == "rolled_back" for fact in ended),
         "rollbacks": sum(1 for _, fact in year.standing.releases if fact.back),
     }
 
@@ -195,7 +223,9 @@ def _champions(year: Year) -> list[dict[str, object]]:
         kept = year.standing.bench[fact.candidate]
         days = [value for day, value in daily.items() if at.date() < day < until.date()]
         began = next((r for r in year.standing.history.runs if r.run == kept.run), None)
-        why = "rolled back" if fact.back else _why(year.standing, began.run if began else "")
+        before = {past.candidate for when, past in year.standing.releases if when < at}
+        why = "recalled" if fact.candidate in before else _why(year.standing, began.run if began else "")
+        why = "rolled back" if fact.back else why
         shown.append({
             "version": f"v{fact.version}", "live since": f"{at:%Y-%m-%d}", "why": why,
             "proven": f"{kept.per_window.get('roc_auc', float('nan')):.3f}",

@@ -37,17 +37,21 @@ observe:
   window: 1d
   labels_mature_after: 1d               # nearly every flight has landed by then; cancelled ones never get a label
 train:
-  rows: {{last: 120d}}
   parameters: {parameters}
 watch:
   metrics: [log_loss]
   slices: [origin]
-triggers:
-  - {{name: volume, new_labels: 25_000}}
-  - {{name: decay, performance: {{metric: roc_auc, drop: 0.06, mean_of: 7}}}}   # one day alone is too noisy
-decide: {{cool_down: 14d}}
 judge: {{primary: roc_auc, holdout: 7d, gap: 1d, slices: {{by: [origin]}}}}
-rollout: {{keep: 100}}                    # the first champion is compared with at the end
+rollout:
+  mirror: 12h                           # copies of the requests go to the challenger first
+  weights: [25%]                        # then it answers a quarter of the flights
+  interval: 1d
+  guard:                                # no latency: other work on this machine would decide
+    checks: [{{of: errors}}, {{of: loss}}]
+    inconclusive: promote
+  keep: 100                             # the first champion is compared with at the end
+decide: {{bench: {{every: 5}}}}            # five days a bench window: one of two days says little
+# No triggers are named: the bench decides when to train, on which rows, and which kept model serves.
 """
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from everfit.decide.decision import Wait
 from everfit.detect.signal import Signal
-from everfit.facts import Decided, Judged, RenewEnded, WentLive
+from everfit.facts import Decided, Judged, ReleaseEnded, RenewEnded, WentLive
 from everfit.ledger import Entry
 from everfit.standing import Standing
 
@@ -68,6 +68,8 @@ def heard(entry: Entry) -> str | None:
             return f"version {version} serves{' again: rolled back' if back else ''}"
         case RenewEnded(outcome=outcome, said=said) if outcome in ("failed", "blocked"):
             return f"{outcome}: {said}"
+        case ReleaseEnded(outcome="rolled_back" | "aborted", said=said):
+            return f"taken back: {said}"
         case _:
             return None
 

@@ -62,6 +62,11 @@ class Control:
             return True  # another control wrote first: read again and go on from there
         return bool(brought) or collected.upto > 0 or done
 
+    @property
+    def waits(self) -> bool:
+        """Whether a replay's time stands still for a run."""
+        return self._busy
+
     # ---- rows --------------------------------------------------------------------------------------------------------
     def _time_to_collect(self) -> bool:
         """Rows gather for a while, unless a window is due or somebody waits for what follows from them."""

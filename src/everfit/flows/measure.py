@@ -235,8 +235,8 @@ def _portrayed(joined: pl.DataFrame, reference: Profile) -> Profile:
     answered, told = joined.filter(pl.col(SCORE).is_not_null()), [name for name in ANSWERS if name in whole.columns]
     if not told or answered.height in (0, joined.height):
         return whole
-    seen = portray(answered, reference.bins).columns
-    return replace(whole, columns={**whole.columns, **{name: seen[name] for name in told}})
+    seen = portray(answered, reference.bins, of=told).columns
+    return replace(whole, columns={**whole.columns, **seen})
 
 
 def _arrivals(joined: pl.DataFrame, at: datetime) -> tuple[Reading, ...]:

@@ -69,18 +69,18 @@ def backdrop(proving: Proving, spec: Spec, notes: Notes, importance: Mapping[str
     named = replace(schema, classes=candidate.classes)
     bins = learn_bins(behind, named, predictions=candidate.task == "multiclass")
     reference, parts = portray(scored, bins), _windows(behind, spec)
-    profiles = [portray(part, bins) for part in parts]
     answered = _windows(scored, spec)
+    plain = only(reference, of_scores=False)
+    told = bins.columns.keys() - plain.columns.keys()
     healthy = {
-        FEATURES: ([only(each, of_scores=False) for each in profiles], parts),
-        SCORES: ([only(portray(part, bins), of_scores=True) for part in answered], answered),
+        FEATURES: ([portray(part, bins, of=plain.columns) for part in parts], parts),
+        SCORES: ([portray(part, bins, of=told) for part in answered], answered),
     }
     usual = {
         name: notes.put(learn_usual(its, places=_places(rows, spec), periods=_cycles(spec)).to_bytes())
         for name, (its, rows) in healthy.items()
         if its
     }
-    plain = only(reference, of_scores=False)
     found = Backdrop(
         usual, _worst(healthy[FEATURES][0], plain, spec.watch), reached_by(healthy[FEATURES][0], plain),
         _proven(proving, answered, spec), importance=dict(importance),

@@ -218,7 +218,8 @@ class Steps:
             raise ModelUnusable(f"no window of the bench came after version {kept.version} and the champion")
         rows = labelled_rows(self.ports.lake, spans, as_of=story.times[0])
         span = Span(spans[0].start, spans[-1].end)
-        word = BenchWord(began.gain, began.margin, len(spans))
+        # A person asks for a verdict, not for the bench's word: the paired interval decides.
+        word = None if began.by else BenchWord(began.gain, began.margin, len(spans))
         train, _, _ = self._rows(kept.recipe)
         matter = Matter(story.run, kept.candidate, kept.recipe, train, rows, span, against, word)
         return self.judging.judged(matter, alive)
@@ -245,13 +246,19 @@ class Steps:
                 "everfit.reference": judged.reference or ""}  # fmt: skip
         self.ports.registry.describe(self.spec.model, version, metrics, tags)
 
-    def plan_release(self, standing: Standing, candidate: Candidate, version: int, run: str) -> None:
-        """Begin the release of a proven candidate. Its name is its cause: planning twice is planning once."""
+    def plan_release(self, standing: Standing, candidate: Candidate, version: int, run: str, *, by: str = "") -> None:
+        """Begin the release of a proven candidate. Its name is its cause: planning twice is planning once.
+
+        A version that a person recalls (`by`) has their approval already.
+        """
         live = standing.history.champion
         previous = live.candidate if live else None
-        stages = plan_release(candidate.id, previous, self.spec.rollout)
+        rolling = self.spec.rollout.model_copy(update={"approve": False}) if by else self.spec.rollout
+        stages = plan_release(candidate.id, previous, rolling)
         guard, usual = prepared(self.spec, self.ports.lake, standing, stages, self.now())
-        plan = ReleasePlanned(candidate.id, version, previous, stages, run, back=False, guard=guard, usual=usual)
+        plan = ReleasePlanned(
+            candidate.id, version, previous, stages, run, back=False, guard=guard, usual=usual, by=by
+        )  # fmt: skip
         desk = Desk(self.ports.ledger, self.ports.leases, self.now, Worker("worker"))
         begin(desk, self.spec.model, release_of(candidate.id, run), plan)
 

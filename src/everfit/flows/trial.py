@@ -20,11 +20,12 @@ import polars as pl
 from everfit.detect import losses, metrics
 from everfit.detect.outcomes import outcomes_from, with_outcome
 from everfit.errors import UsageError
+from everfit.flows.keyed import Keyed, keyed
 from everfit.observe.intake import FAILED
 from everfit.observe.window import Span
 from everfit.ports import Lake, Table
 from everfit.rollout.checks import Check, Guarding
-from everfit.rollout.guard import Compared, Seen
+from everfit.rollout.guard import ALL, Compared, Seen
 from everfit.rollout.plan import Stage
 from everfit.rollout.sequential import Floats, rate_of
 from everfit.rollout.suited import is_guarded, suited, takes
@@ -34,7 +35,6 @@ from everfit.standing import Kept, Standing
 EARLY = timedelta(days=7)  # an event may have happened so long before it was sent
 MOST_SLICES = 20  # values of a slicing column, the most frequent first
 CUT = 4.0  # times the mean error of numbers, above which a loss counts no more: of Laplace errors under 2 % lie there
-ASIDE = 5.0  # milliseconds: a tried model is asked in a process beside the server (docs/why/0028), a live one is not
 COLUMNS = ("_id", "_time", "_arrived", "_model", "_score", "_prediction", "_latency_ms")
 
 
@@ -115,17 +115,23 @@ class Trial:
         """
         answered = self._rows(Table.PREDICTIONS, span, [pair.champion, pair.challenger])
         copies = self._rows(Table.SHADOW, span, [pair.champion, pair.challenger])
-        came = _Came(pair, answered, copies)
+        came, keys = _Came(pair, answered, copies), self._keyed(pair, span)
         compared: list[Compared] = []
         for stretch, part in pair.within(span):
             here = came.during(part)
             found = [*self._errors(here, stretch, part, _check(guard, "errors"))]
             if 0 < stretch.share < 1 and (check := _check(guard, "latency")) is not None:
                 found += self._latency(here, check)
-            compared += [replace(each, earlier=stretch is not pair.stretches[-1]) for each in found]
+            compared += [replace(_hung(each, keys, here), earlier=stretch is not pair.stretches[-1]) for each in found]
         if (check := _check(guard, "loss")) is not None and pair.stretches:
-            compared += self._loss(came, check, span)
+            compared += self._loss(came, check, span, keys)
         return Sight(Seen(came.requests, tuple(compared)), self._shown(came))
+
+    def _keyed(self, pair: Pair, span: Span) -> Keyed:
+        """The keys of all answers since the release began."""
+        since = pair.stretches[0].since if pair.stretches else span.start
+        models = [pair.champion.candidate.id, pair.challenger.candidate.id]
+        return keyed(self.lake, self.spec.rollout.key, Span(since, span.end), models, EARLY)
 
     @property
     def _reach(self) -> timedelta:
@@ -175,20 +181,23 @@ class Trial:
             yield Compared("errors", old, new)
 
     def _latency(self, came: _Came, check: Check) -> Iterator[Compared]:
-        """Of answers. What the champion answered because the challenger failed waited for that, and is nobody's."""
+        """Of answers. The server logs them without the way to the challenger's process (docs/why/0028).
+
+        What the champion answered because the challenger failed waited for that, and is nobody's.
+        """
         waited = came.copies_of_challenger.filter(pl.col("_failed").is_not_null())["_id"]
         own = came.by_champion.filter(~pl.col("_id").is_in(waited.implode()))
-        old, new = _numbers(own, "_latency_ms"), _in_place(came.by_challenger)
+        old, new = (_numbers(rows, "_latency_ms") for rows in (own, came.by_challenger))
         if old.size or new.size:
             yield Compared("latency", old, new)
         for name, value in self._slices(came, check):
             at = pl.col(name).cast(pl.String) == value
-            old, new = _numbers(own.filter(at), "_latency_ms"), _in_place(came.by_challenger.filter(at))
+            old, new = (_numbers(rows.filter(at), "_latency_ms") for rows in (own, came.by_challenger))
             if old.size and new.size:
                 yield Compared("latency", old, new, slice=f"{name}={value}")
 
     # ---- losses ------------------------------------------------------------------------------------------------------
-    def _loss(self, came: _Came, check: Check, span: Span) -> Iterator[Compared]:
+    def _loss(self, came: _Came, check: Check, span: Span, keys: Keyed) -> Iterator[Compared]:
         """Losses of rows whose last part arrived in the span, stage by stage."""
         pair = came.pair
         oldest = max(pair.stretches[0].since, span.start - self._reach)
@@ -203,7 +212,7 @@ class Trial:
                 continue
             manner = self._paired if stretch.share in (0, 1) else self._apart
             for compared in manner(here, stretch, check, span):
-                yield replace(compared, earlier=stretch is not pair.stretches[-1])
+                yield replace(_hung(compared, keys, here), earlier=stretch is not pair.stretches[-1])
 
     def _paired(self, came: _Came, stretch: Stretch, check: Check, span: Span) -> Iterator[Compared]:
         """Answers of one model beside the copies of the other, by id."""
@@ -361,10 +370,13 @@ def _check(guard: Guarding, of: str) -> Check | None:
         return None
 
 
-def _in_place(rows: pl.DataFrame) -> Floats:
-    """Milliseconds of a tried model without its way to another process, which it will not have when it is live."""
-    found: Floats = np.maximum(_numbers(rows, "_latency_ms") - ASIDE, 0.0)
-    return found
+def _hung(compared: Compared, keys: Keyed, came: _Came) -> Compared:
+    """With the design effect of its rows: those of one key hang together."""
+    rows = came.answered
+    if compared.slice != ALL:
+        name = next(name for name in rows.columns if compared.slice.startswith(f"{name}="))
+        rows = rows.filter(pl.col(name).cast(pl.String) == compared.slice.removeprefix(f"{name}="))
+    return replace(compared, effect=keys.effect(rows["_id"]))
 
 
 def _numbers(rows: pl.DataFrame, column: str) -> Floats:

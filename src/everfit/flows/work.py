@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from everfit.clock import ticks
-from everfit.errors import Conflict, IllegalMove, LeaseLost, Unavailable
+from everfit.errors import Conflict, IllegalMove, LeaseLost, SpecError, Unavailable, UsageError
 from everfit.facts import ReleaseEnded, RenewEnded, StepFailed
 from everfit.flows.durable import Alive, Desk, Flow, Follower, Next, NotYet, Progress, advance
 from everfit.flows.recall import recall
@@ -102,7 +102,9 @@ class Work:
 
 def given_up(now: Standing, story: Story, error: Exception) -> Next:
     """The fact that ends a run which cannot go on, under the lease of whoever works on it."""
-    said = f"{type(error).__name__}: {error} (unexpected; the worker's log has the whole trace)"
+    said = str(error)
+    if not isinstance(error, UsageError | SpecError):  # these name the place and the remedy themselves
+        said = f"{type(error).__name__}: {said} (unexpected; the worker's log has the whole trace)"
     failed = StepFailed("go on", type(error).__name__, said)
     try:
         next_state(now, story.run, failed)

@@ -9,7 +9,7 @@ Counts are integers, so they are equal over any partition and order of the rows;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -120,8 +120,10 @@ def bins_of(columns: Mapping[str, tuple[Kind, ColumnBins]]) -> Bins:
     return Bins(dict(columns), packed, packing.key_of(packed))
 
 
-def portray(rows: pl.DataFrame, bins: Bins) -> Profile:
+def portray(rows: pl.DataFrame, bins: Bins, *, of: Collection[str] | None = None) -> Profile:
     """Portray a window on the reference's bins. A column that the frame lacks is portrayed as all null.
+
+    With `of` only these columns are counted, on the same bins.
 
     >>> from everfit.observe.schema import Column
     >>> frame = pl.DataFrame({"price": [1.0, 2.0, None, 9.0]})
@@ -134,6 +136,7 @@ def portray(rows: pl.DataFrame, bins: Bins) -> Profile:
         if name in rows.columns
         else absent_column(rows.height, kind, its)
         for name, (kind, its) in bins.columns.items()
+        if of is None or name in of
     }
     return Profile(rows.height, columns, bins)
 

@@ -17,8 +17,9 @@ from everfit.adapters.pool import CellPool, Progress
 from everfit.detect.catalogue import metric_named
 from everfit.errors import Refused, UsageError
 from everfit.replay.advise import Worth, advise, ageing_words
-from everfit.replay.delays import best_fixed, delay_words
-from everfit.replay.gains import Prices, Result, ages, results
+from everfit.replay.apart import unit_of
+from everfit.replay.delays import best_fixed, delay_costs, delay_words
+from everfit.replay.gains import Prices, Result, ages, lost_by_age, results
 from everfit.replay.history import History, cell_task, prepare
 from everfit.replay.leaks import leaks
 from everfit.replay.matrix import Matrix
@@ -81,8 +82,9 @@ def play_all(matrix: Matrix, portrait: Portrait, history: History, options: Back
     ageing = ages(matrix)
     own = {each.name: each for each in options.own}
     among = [name for name in names if said_by_spec(name, own)]
-    advice = advise(found, history.cut, Worth(options.price, prices), among)
-    also = (ageing_words(ageing), delay_words(delays, history.per_window))
+    unit = unit_of(history.metric)
+    advice = advise(found, history.cut, Worth(options.price, prices, unit), among)
+    also = (ageing_words(lost_by_age(matrix), unit), delay_words(delays, history.per_window, unit))
     advice = replace(
         advice,
         words=(*advice.words, *(said for said in also if said)),
@@ -129,8 +131,11 @@ class Stage:
 
     def _play(self, asked: Asked) -> Played:
         name, delay = asked
-        if name in self.own:
-            return play_own(self.own[name], self.matrix, self.portrait, self.history, delay)
+        own = self.own.get(name)
+        if isinstance(own, LivePolicy):
+            return own.play(self.history)
+        if own is not None:
+            return play_own(own, self.matrix, self.portrait, delay)
         return play_policy(name, self.matrix, self.portrait, delay)
 
 
@@ -159,7 +164,8 @@ def _delays(
     if len(delays) < 2:
         return ()
     played |= stage.play([(fixed, delay) for delay in delays])
-    return tuple(DelayCost(delay, name, played[name, delay].score) for name in ("everfit", fixed) for delay in delays)
+    of = [{delay: played[name, delay] for delay in delays} for name in ("everfit", fixed)]
+    return tuple(cost for each in of for cost in delay_costs(each))
 
 
 def _check_defined(never: Played, metric: str) -> None:

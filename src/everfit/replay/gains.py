@@ -91,26 +91,32 @@ def errors_of(played: Played, cut: Cut) -> Floats:
     return np.where(rows > 0, np.nan_to_num(played.missed) * rows, 0.0)
 
 
-def ages(matrix: Matrix) -> tuple[float, ...]:
-    """Mean score of recent models by age: how fast a model goes stale without retraining.
+def lost_by_age(matrix: Matrix) -> Floats:
+    """What recent models score less than the freshest one, (models, ages), models in the order of time.
 
-    Every age is read on the same windows as the freshest model's, and told as the freshest mean plus the mean
-    difference on the few rows that every model is looked at: hard and easy windows do not pass for age. Ages that fewer
-    than five models reached are not told.
+    The first column is age 1, the freshest model itself. Differences are read on the few rows that every model is
+    looked at. Ages that fewer than five models reached are not told; NaN: a window without rows or a defined score.
     """
     cut = matrix.cut
     looks = {cell: look.mean(axis=1) for cell, look in matrix.looks().items()}
-    fresh, looked = np.full(cut.windows, np.nan), np.full(cut.windows, np.nan)
+    fresh = np.full(cut.windows, np.nan)
     for cell in matrix.every():
-        window = cell[1] + 1
-        fresh[window], looked[window] = matrix.score(cell, window), matrix.row(cell).few[window].mean()
+        fresh[cell[1] + 1] = matrix.row(cell).few[cell[1] + 1].mean()
+    lost = np.full((len(looks), cut.windows - cut.start), np.nan)
+    for place, (cell, look) in enumerate(looks.items()):
+        reached = cut.windows - cell[1] - 1
+        lost[place, :reached] = (fresh - look)[cell[1] + 1 :]
+    few = np.isfinite(lost).sum(axis=0) < 5
+    return lost[:, : int(few.argmax()) if few.any() else lost.shape[1]]
+
+
+def ages(matrix: Matrix) -> tuple[float, ...]:
+    """Mean score of recent models by age: how fast a model goes stale without retraining.
+
+    Every age is read on the same windows as the freshest model's, and told as the freshest mean less the mean
+    loss: hard and easy windows do not pass for age.
+    """
+    fresh = np.array([matrix.score(cell, cell[1] + 1) for cell in matrix.every()])
     if not np.isfinite(fresh).any():
         return ()
-    found = []
-    for age in range(1, cut.windows - cut.start + 1):
-        at = [(look, cell[1] + age) for cell, look in looks.items() if cell[1] + age < cut.windows]
-        lost = np.array([look[window] - looked[window] for look, window in at])
-        if np.isfinite(lost).sum() < 5:
-            break
-        found.append(float(np.nanmean(fresh) + np.nanmean(lost)))
-    return tuple(found)
+    return tuple(float(np.nanmean(fresh) - each) for each in np.nanmean(lost_by_age(matrix), axis=0))

@@ -108,6 +108,7 @@ class Place:
     project: Path  # the folder of the trainer's module
     cache: Path  # where trained models are kept
     trainer: Trainer = field(default_factory=ProcessTrainer)
+    begin: datetime | None = None  # rows before are history that is there at once, as a file; None: nothing is
 
 
 def live(frame: pl.DataFrame, spec: Spec, place: Place, tell: Callable[[datetime], None] = lambda _: None) -> Lived:
@@ -130,7 +131,7 @@ def live(frame: pl.DataFrame, spec: Spec, place: Place, tell: Callable[[datetime
         raise UsageError(f"no row can be replayed: {predictions.reasons()}")
     arrived = labels.rows.with_columns(pl.col("_arrived") + spec.observe.labels_mature_after)
     history = _History(spec, place, rules)
-    standing = history.play(predictions.rows, arrived, tell)
+    standing = history.play(predictions.rows, arrived, tell, place.begin)
     return Lived(standing, history.answered(), predictions.refused.height + labels.refused.height)
 
 
@@ -156,13 +157,20 @@ class _History:
         self._collecting = Collecting(rules, SOURCE, spec.features)
         self._answered: list[pl.DataFrame] = []
 
-    def play(self, rows: pl.DataFrame, labels: pl.DataFrame, tell: Callable[[datetime], None]) -> Standing:
-        """Let time pass from the first row to the last label."""
+    def play(
+        self, rows: pl.DataFrame, labels: pl.DataFrame, tell: Callable[[datetime], None], begin: datetime | None
+    ) -> Standing:
+        """Let time pass from the first row, or from `begin`, to the last label."""
         rows, labels = rows.sort("_time", maintain_order=True), labels.sort("_arrived", maintain_order=True)
+        if begin is not None:
+            before = rows.filter(pl.col("_time") < begin)
+            self._take(before, labels.filter(pl.col("_arrived") < begin))
+            self._pass_time(before["_time"].to_list()[-1] if before.height else begin)
+            rows, labels = rows.filter(pl.col("_time") >= begin), labels.filter(pl.col("_arrived") >= begin)
         last: datetime = rows["_time"][-1]
         arrived: datetime = labels["_arrived"].max() or last  # type: ignore[assignment]
         end = max(arrived, self._matured(last)) + timedelta(microseconds=1)
-        for start, stop in self._slots(rows["_time"], end):
+        for start, stop in self._slots(rows["_time"], begin or rows["_time"][0], end):
             at = start
             while at < stop:
                 self._pass_time(at)
@@ -186,14 +194,13 @@ class _History:
         """Every row with the score that it was answered with, in time order."""
         return pl.concat(self._answered)
 
-    def _slots(self, times: pl.Series, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    def _slots(self, times: pl.Series, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Spans in which rows come together: windows of time, or parts of windows of rows."""
         window = self._spec.observe.window
         if isinstance(window, Rows):
             marks = times.gather_every(max(1, window.rows // PARTS)).unique(maintain_order=True).to_list()
-            yield from pairwise([*marks, end])
+            yield from pairwise(dict.fromkeys([start, *marks, end]))
             return
-        start: datetime = times[0]
         while start < end:
             stop = min(window_of(start, self._spec.observe).end, end)
             yield start, stop

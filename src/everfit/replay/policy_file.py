@@ -158,15 +158,13 @@ def parse_policy(text: str, file: str = "policy.yaml") -> FilePolicy:
         raise SpecError("\n".join(_said(item, kind, lines, file) for item in error.errors())) from None
 
 
-def play_own(policy: Policy, matrix: Matrix, portrait: Portrait, history: History, delay: int = 0) -> Played:
-    """Play a policy of the user's.
+def play_own(policy: FilePolicy, matrix: Matrix, portrait: Portrait, delay: int = 0) -> Played:
+    """Play a policy of the user's files.
 
     Raises:
         UsageError: its rule needs river, which is not installed.
     """
     match policy:
-        case LivePolicy():
-            return policy.play(history)
         case EveryPolicy(every=every):
             return play(policy.name, Every(every, matrix.cut.start - 1), matrix, delay)
         case BenchPolicy(bench=bench):

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from everfit.replay.advise import Advice
+from everfit.replay.apart import Apart
 from everfit.replay.gains import Result
 from everfit.replay.matrix import Cell
 from everfit.replay.oracle import Hindsight
@@ -56,6 +57,7 @@ class DelayCost:
     delay: int  # windows, in all
     policy: str
     score: float
+    lost: Apart  # points a window that the asked delay scores more
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,16 @@ class Backtest:
                 for each in self.ranges
             ],
             "slices": [{"value": each.value, "rows": each.rows, "misses": dict(each.misses)} for each in self.slices],
-            "delays": [{"label_delay": each.delay, "policy": each.policy, "score": each.score} for each in self.delays],
+            "delays": [
+                {
+                    "label_delay": each.delay,
+                    "policy": each.policy,
+                    "score": each.score,
+                    "lost": each.lost.mean,
+                    "interval": [each.lost.low, each.lost.high],
+                }
+                for each in self.delays
+            ],
         }
 
 

@@ -292,9 +292,8 @@ class Scorer:
         if now.rival is None or not places:
             return False
         back = self._queue.put
-        return self._canary.lend(
-            Lent(now, now.rival, body(), places), lambda lent: back(replace(call, lent=lent))
-        )  # fmt: skip
+        lent = Lent(now, now.rival, body(), places, ticks() - call.began)
+        return self._canary.lend(lent, lambda lent: back(replace(call, lent=lent)))
 
     def _finish(self, calls: list[Call]) -> None:
         """Answer requests that come back from the challenger; the champion scores what it did not."""
@@ -303,13 +302,14 @@ class Scorer:
             pairs = [(call, call.lent) for call in calls if call.lent is not None and call.lent.now is now]
             began = ticks()
             found = champion_scores([lent for _, lent in pairs])
+            took = ticks() - began
             if rest := sum(len(scores) for scores in found if not isinstance(scores, ModelUnusable)):
-                self._counts.scored(now.face.version, VARIANT, len(pairs), rest, ticks() - began)
+                self._counts.scored(now.face.version, VARIANT, len(pairs), rest, took)
             for (call, lent), scores in zip(pairs, found, strict=True):
                 if isinstance(scores, ModelUnusable):
                     self._alone(replace(call, lent=None), now, lends=False)  # keeps the rows that the model failed on
                     continue
-                answered, parts = lent.finished(scores, (ticks() - call.began) * 1000)
+                answered, parts = lent.finished(scores, took, ticks() - call.began)
                 answered = replace(answered, scored=(began, ticks()))
                 copy = lent.body.take(untried) if (untried := lent.untried()) else None
                 self._settle(parts, [(call, answered)], None if copy is None else (now, copy))

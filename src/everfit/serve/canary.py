@@ -57,6 +57,7 @@ class Lent:
     rival: Rival
     body: Body  # all its rows
     places: Sequence[int]  # those of the challenger
+    before: float = 0.0  # seconds that it had waited and was read for when it was lent
     said: Said | None = None  # of those rows, once it was asked
 
     def rest(self) -> list[int]:
@@ -69,18 +70,26 @@ class Lent:
         lent = set(self.places)
         return [place for place in range(len(self.body.ids)) if place not in lent]
 
-    def finished(self, champion: np.ndarray, latency: float) -> tuple[Answered, list[Batch | Portion]]:
-        """The answer, with the champion's scores of the rest, and what the logs keep; milliseconds."""
+    def finished(self, champion: np.ndarray, took: float, waited: float) -> tuple[Answered, list[Batch | Portion]]:
+        """The answer, with the champion's scores of the rest, and what the logs keep.
+
+        A row's latency is what it would be if its model were the only one: what came `before`, and the seconds that
+        its model scored for (`took`: the champion). The way to another process and back is nobody's. A row that the
+        challenger failed on has `waited`, as its client has: the shadow table says why.
+        """
         rest, answered = self.rest(), self._answered()
+        lent = set(self.places)
         parts: list[Batch | Portion] = []
         sides: list[tuple[list[int], np.ndarray, Face]] = [(rest, champion, self.now.face)]
         if rest:
-            parts.append(self.body.take(rest).part(champion, self.now.face, CHAMPION, [latency] * len(rest)))
+            latencies = [1000 * (waited if place in lent else self.before + took) for place in rest]
+            parts.append(self.body.take(rest).part(champion, self.now.face, CHAMPION, latencies))
         if answered and self.said is not None and self.said.scores is not None:
             good = [at for at, why in enumerate(self.said.failed) if why is None]
             scores = self.said.scores[good]
             sides.append((answered, scores, self.rival.face))
             mine = self.body.take(answered)
+            latency = 1000 * (self.before + self.said.scored)
             parts.append(mine.part(scores, self.rival.face, VARIANT, [latency] * len(answered)))
         return _together(self.body.ids, sides), [*parts, *self._missed()]
 
@@ -192,7 +201,7 @@ class Canary:
         for each in group:
             upto = at + len(each.lent.places)
             scores = None if said.scores is None else said.scores[at:upto]
-            mine = Said(said.failed[at:upto], scores, said.took)
+            mine = replace(said, failed=said.failed[at:upto], scores=scores)
             for why in filter(None, mine.failed):
                 counts.missed(rival.face.version, why)
             each.back(replace(each.lent, said=mine))
@@ -209,7 +218,7 @@ def ask(rival: Rival, body: Body, wait: float) -> Said:
     words: list[str | None] = [None] * rows.count
     for place in found.failed:
         words[place] = Failing.ERROR
-    return Said(words, found.scores, found.took)
+    return Said(words, found.scores, found.took, found.scored)
 
 
 def together(bodies: Sequence[Body]) -> Body:

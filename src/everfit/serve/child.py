@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from everfit.clock import ticks
 from everfit.errors import ModelUnusable
 from everfit.observe.intake import Rules
 from everfit.ports import Predictor
@@ -70,12 +70,12 @@ def named(loader: str) -> Callable[[Path], Predictor]:
 
 def scored(rows: Rows, loaded: Loaded, layout: Layout) -> Scores:
     """Score rows together, and one by one when the model fails on them: one bad row is one failure."""
-    began = time.process_time()
+    began = ticks()
     try:
-        return Scores(_score(rows, loaded, layout), (), time.process_time() - began)
+        return Scores(_score(rows, loaded, layout), (), ticks() - began)
     except ModelUnusable:
         scores, failed = _one_by_one(rows, loaded, layout)
-        return Scores(scores, failed, time.process_time() - began)
+        return Scores(scores, failed, ticks() - began)
 
 
 def _one_by_one(rows: Rows, loaded: Loaded, layout: Layout) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -82,7 +82,8 @@ class Said:
 
     failed: Sequence[str | None]
     scores: np.ndarray | None = None  # None: it failed on all
-    took: float = 0.0  # seconds
+    took: float = 0.0  # seconds from the question to the answer
+    scored: float = 0.0  # seconds of them that its process scored for
 
 
 def shadow_rows(body: Body, rival: Rival, said: Said) -> Batch:

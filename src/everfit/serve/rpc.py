@@ -1,7 +1,8 @@
 """The Open Inference Protocol v2 by gRPC: a second door to the same models. The one door to `grpc`.
 
 Takes an address and the server's services; gives answers as the HTTP routes do; never reads a tensor itself: messages
-become what `v2` reads. `ids` and `times` are parameters that hold a JSON list as text, since gRPC's hold no lists.
+become what `v2` reads. `ids`, `times` and, of an answer of two models, `versions` are parameters that hold a JSON list
+as text, since gRPC's hold no lists.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Rpc:
         parsed, rest = plain_of(asked)
         ask = V2Ask(rest, 0, service.name, parsed)
         answered = await service.answer(ask, began, asked.ByteSize(), asked.model_version or None, trace)
-        return _response(*ask.parts(answered))
+        return message_of(*ask.parts(answered))
 
     def _service(self, name: str) -> Service:
         if (found := self._services.get(name)) is None:
@@ -196,7 +197,8 @@ def _parameters(told: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _response(told: Mapping[str, Any], tensors: list[bytes]) -> Any:
+def message_of(told: Mapping[str, Any], tensors: list[bytes]) -> Any:
+    """What `V2Ask.parts` gives as a `ModelInferResponse`; lists among its parameters become JSON text."""
     made = CLASSES["ModelInferResponse"](
         model_name=told["model_name"], model_version=told["model_version"], id=told.get("id", "")
     )

@@ -41,7 +41,7 @@ class Scores:
 
     scores: np.ndarray  # (rows, outputs); NaN in rows that it failed on
     failed: tuple[int, ...]  # the places of those rows
-    cpu: float  # seconds of processor that its process took
+    scored: float  # seconds that its process scored for, as it says; never more than `took`
     took: float = 0.0  # seconds from the question to the answer, as the server saw them
 
 
@@ -118,7 +118,7 @@ def unpack_rows(parts: Sequence[bytes]) -> Rows:
 def pack_scores(scores: Scores) -> list[bytes]:
     """Scores as the parts of a frame."""
     rows, width = scores.scores.shape
-    head = {"rows": rows, "width": width, "failed": list(scores.failed), "cpu": scores.cpu}
+    head = {"rows": rows, "width": width, "failed": list(scores.failed), "scored": scores.scored}
     return [orjson.dumps(head), _bytes(scores.scores)]
 
 
@@ -133,12 +133,13 @@ def unpack_scores(parts: Sequence[bytes], rows: int, width: int) -> Scores:
     """
     try:
         head = orjson.loads(parts[0])
-        found = Scores(_array(parts[1], rows, width), tuple(int(place) for place in head["failed"]), float(head["cpu"]))
+        failing = tuple(int(place) for place in head["failed"])
+        found = Scores(_array(parts[1], rows, width), failing, float(head["scored"]))
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ModelUnusable(f"the challenger's process answered nonsense ({type(error).__name__})") from error
     good = np.isfinite(found.scores).all(axis=1)
     failed = {*np.flatnonzero(~good).tolist(), *(place for place in found.failed if 0 <= place < rows)}
-    return Scores(found.scores, tuple(sorted(failed)), found.cpu)
+    return Scores(found.scores, tuple(sorted(failed)), found.scored)
 
 
 def _bytes(values: np.ndarray) -> bytes:

@@ -17,10 +17,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 
 from everfit.adapters.boosting import gradient_boosting
-from everfit.adapters.folding import PROBE, fold
+from everfit.adapters.folding import fold
 from everfit.adapters.frames import Framing, Meta, categories_in, features_in
 from everfit.adapters.histograms import SAME
-from everfit.adapters.models import FramePredictor, load, write_model
+from everfit.adapters.judged import JUDGED, MOST, OLDER
+from everfit.adapters.models import FramePredictor, Shelf, load, write_model
+from everfit.errors import ModelUnusable
 
 CLASSES = {"binary": ("0", "1"), "multiclass": ("a", "b", "c"), "regression": ()}
 
@@ -105,26 +107,35 @@ def test_a_model_of_numbers_alone_and_one_of_categories_alone_fold(tmp_path: Pat
         assert predictor.score(rows).tolist() == original.score(rows).tolist()
 
 
-def other_scores(probe: Path) -> None:
-    rows = pl.read_parquet(probe)
-    rows.with_columns(pl.col("_score").list.eval(pl.element() + 1e-9)).write_parquet(probe)
+def other_scores(judged: Path) -> None:
+    rows = pl.read_parquet(judged)
+    rows.with_columns(pl.col("_score").list.eval(pl.element() + 1e-9)).write_parquet(judged)
 
 
-def fewer_columns(probe: Path) -> None:
-    pl.read_parquet(probe).drop("shop").write_parquet(probe)
+def fewer_columns(judged: Path) -> None:
+    pl.read_parquet(judged).drop("shop").write_parquet(judged)
 
 
-def no_scores(probe: Path) -> None:
-    pl.read_parquet(probe).drop("_score").write_parquet(probe)
+def one_score(judged: Path) -> None:
+    rows = pl.read_parquet(judged).with_row_index("_at")
+    other = pl.col("_score").list.eval(pl.element() + 1e-9)
+    rows.with_columns(pl.when(pl.col("_at") == 777).then(other).otherwise("_score").alias("_score")).drop(
+        "_at"
+    ).write_parquet(judged)
+
+
+def no_scores(judged: Path) -> None:
+    pl.read_parquet(judged).drop("_score").write_parquet(judged)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         pytest.param(other_scores, id="the original answered something else"),
+        pytest.param(one_score, id="the original answered something else to one row"),
         pytest.param(fewer_columns, id="the rows are not the model's"),
         pytest.param(no_scores, id="the original's scores are missing"),
-        pytest.param(lambda probe: probe.write_bytes(b"nonsense"), id="the file is damaged"),
+        pytest.param(lambda judged: judged.write_bytes(b"nonsense"), id="the file is damaged"),
         pytest.param(Path.unlink, id="there is no file"),
     ],
 )
@@ -132,7 +143,7 @@ def test_the_original_answers_where_nothing_shows_that_both_agree(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     _, original = written(tmp_path, "binary")
-    change(tmp_path / PROBE)
+    change(tmp_path / JUDGED)
     predictor = load(tmp_path)
     assert predictor.short is None
     rows = some_rows(20, 3)
@@ -177,8 +188,37 @@ def test_only_what_boosting_makes_is_folded(change: Callable[[Pipeline], Any]) -
     assert fold(change(model), meta, categories) is None
 
 
-def test_a_probe_is_small_and_holds_a_row_of_nothing(tmp_path: Path) -> None:
+def test_the_rows_that_are_judged_are_kept_and_else_the_newest_of_training(tmp_path: Path) -> None:
+    model, meta, rows = trained("binary")
+    judged = some_rows(3000, 5)
+    for name, given, source in (("held", judged, judged), ("none", None, rows), ("empty", judged.clear(), rows)):
+        write_model(model, tmp_path / name, meta, rows, given)
+        kept = pl.read_parquet(tmp_path / name / JUDGED)
+        assert kept.height == min(MOST, source.height + 1)
+        assert kept[:-1].drop("_score").join(source, on=source.columns, how="anti", nulls_equal=True).is_empty()
+        assert kept[-1].drop("_score").null_count().sum_horizontal().item() == kept.width - 1
+        assert load(tmp_path / name).short is not None
+
+
+def test_the_log_says_the_tolerance_and_how_many_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "everfit.models"):
+        written(tmp_path, "binary")
+    told = getattr(caplog.records[-1], "how", "")
+    assert told.endswith("within 1e-12 of the original on 801 kept rows (0)")
+
+
+def test_a_folder_of_an_older_version_keeps_its_own_file(tmp_path: Path) -> None:
     written(tmp_path, "binary")
-    probe = pl.read_parquet(tmp_path / PROBE)
-    assert 10 <= probe.height <= 50
-    assert probe[-1].drop("_score").null_count().sum_horizontal().item() == probe.width - 1
+    (tmp_path / JUDGED).rename(tmp_path / OLDER)
+    assert load(tmp_path).short is not None
+    other_scores(tmp_path / OLDER)
+    assert load(tmp_path).short is None
+
+
+def test_kept_rows_are_part_of_what_the_shelf_knows_a_model_by(tmp_path: Path) -> None:
+    written(tmp_path / "made", "binary")
+    file = Shelf(tmp_path / "shelf").keep(tmp_path / "made", "skops")
+    place = Shelf(tmp_path / "shelf").path(file)
+    other_scores(place / JUDGED)
+    with pytest.raises(ModelUnusable, match="not the ones that were judged"):
+        Shelf(tmp_path / "shelf").path(file)

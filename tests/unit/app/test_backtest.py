@@ -13,7 +13,7 @@ from deltalake import write_deltalake
 from everfit.app.backtest import Asked, Plan, plan
 from everfit.app.inferred import delay_of
 from everfit.errors import UsageError
-from everfit.replay.policy_file import BenchPolicy
+from everfit.replay.policy_file import LivePolicy
 
 ROWS = 2400
 BEGIN = datetime(2026, 1, 1)
@@ -93,7 +93,7 @@ def test_a_spec_says_columns_trainer_metric_delay_and_window(folder: Path) -> No
     assert (options.seed, options.project, options.model, history.metric) == (7, folder, "shop", "log_loss")
     assert (options.window, history.cut.windows, history.delay) == (timedelta(days=5), 20, 2)
     assert history.schema.names() == ["price"]
-    assert any("train.rows of the spec is not played" in said for said in found.said)
+    assert any("policy spec: all of everfit.yaml, played by the live flows" in said for said in found.said)
 
 
 def test_what_is_typed_wins_over_the_spec_and_is_said(folder: Path) -> None:
@@ -108,16 +108,11 @@ def test_what_is_typed_wins_over_the_spec_and_is_said(folder: Path) -> None:
         assert words in said, said
 
 
-def test_what_of_the_policy_a_spec_changes_is_played_beside_the_default(folder: Path) -> None:
-    assert planned(folder, spec=True).options.own == ()
-    (folder / "everfit.yaml").write_text(
-        SPEC + "decide: {bench: {price: 0.5}}\ntriggers: [{name: volume, new_rows: 9}, {name: bench, bench: true}]\n"
-    )
-    found = planned(folder, spec=True)
-    assert [(each.name, each.bench.price) for each in found.options.own if isinstance(each, BenchPolicy)] == [
-        ("spec", 0.5)
-    ]
-    assert "triggers of the spec that are not played: volume" in found.said
+def test_a_spec_is_a_policy_of_its_own_played_by_the_live_flows(folder: Path) -> None:
+    (policy,) = planned(folder, spec=True).options.own
+    assert isinstance(policy, LivePolicy)
+    assert (policy.name, policy.text) == ("spec", (folder / "everfit.yaml").read_text())
+    assert planned(folder, target="late").options.own == ()
 
 
 def test_a_metric_of_the_users_own_needs_another_one(folder: Path) -> None:

@@ -15,7 +15,7 @@ from everfit.facts import Decided, WindowClosed
 from everfit.flows.rules import rules_of
 from everfit.ledger import Entry, sealed
 from everfit.observe.window import Span
-from tests.unit.flows.test_control import Replay
+from tests.replaying import Replay
 from tests.world import DAY0, rows
 
 MORE = """

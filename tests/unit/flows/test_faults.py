@@ -1,23 +1,20 @@
-"""Broken rows through the whole control loop: named, first seen, nothing trained meanwhile, and over by themselves."""
+"""Faults of rows: copies that come again, and rows that a model fails on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
-import pytest
 
 from everfit.decide.decision import FixData
 from everfit.decide.history import WindowRecord
 from everfit.detect.signal import Signal
 from everfit.observe.intake import FAILED, REFUSED_COLUMNS
 from everfit.ports import Batch, Table
-from tests.unit.flows.test_control import Replay
+from tests.replaying import Replay
 from tests.world import DAY0, rows
 
-OFTEN = "triggers: [{name: volume, new_rows: 1}]\ndecide: {cool_down: 1m, rest_at_most: 1m, budget: {runs: 100}}\n"
 NEVER = "triggers: [{name: launch, event: launch}]\n"
 BEFORE = 12  # days that came at once; the champion is of the last of them
 DAY = timedelta(days=1)
@@ -41,48 +38,6 @@ def windows(replay: Replay) -> dict[int, WindowRecord]:
     return {(w.span.start - DAY0) // DAY: w for w in replay.world.standing().history.windows}
 
 
-def frozen(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(weak=pl.lit(0.25))
-
-
-def nulls(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(weak=pl.when(pl.int_range(pl.len()) % 2 == 0).then("weak"))
-
-
-def copies(frame: pl.DataFrame) -> pl.DataFrame:
-    first = [pl.col(name).first().alias(name) for name in ("weak", "strong", "idle", "shop")]
-    return pl.concat([frame[:20], frame[20:].with_columns(first)])
-
-
-@pytest.mark.parametrize(
-    "broken, column, kind",
-    [
-        pytest.param(frozen, "weak", "frozen column", id="a column that is one value"),
-        pytest.param(nulls, "weak", "null spike", id="half of a column is missing"),
-        pytest.param(copies, "*", "repeated rows", id="rows that repeat each other"),
-    ],
-)
-def test_a_fault_is_named_blocks_training_and_lifts_itself(
-    tmp_path: Path, broken: Callable[[pl.DataFrame], pl.DataFrame], column: str, kind: str
-) -> None:
-    replay = began(tmp_path, OFTEN, BEFORE + 2)
-    runs = len(replay.starts())
-    for day in (BEFORE + 2, BEFORE + 3):
-        replay.feed(broken(days(day)))
-    replay.feed(days(BEFORE + 4))  # both broken days are over now
-    decision = replay.world.standing().decisions[-1][2]
-    assert isinstance(decision, FixData)
-    assert decision.columns == (column,)
-    first = f"{DAY0 + (BEFORE + 2) * DAY:%Y-%m-%d}"
-    assert f"({kind}, first in {first}" in decision.because[0].said
-    assert [bool(alarms(windows(replay)[BEFORE + n])) for n in range(1, 4)] == [False, True, True]
-    # The run of the day before the fault was begun when its window closed, and that is the last one.
-    assert replay.starts()[runs:] == [BEFORE + 2]
-    replay.feed(days(BEFORE + 5))
-    assert not isinstance(replay.world.standing().decisions[-1][2], FixData)
-    assert replay.starts()[runs:] == [BEFORE + 2, BEFORE + 5]
-
-
 def alarms(window: WindowRecord) -> list[str]:
     return [alarm.signal.name for alarm in window.alarms if alarm.kind == "quality"]
 
@@ -97,24 +52,6 @@ def test_the_same_rows_sent_again_are_a_flood_of_copies(tmp_path: Path) -> None:
     assert "50% of the rows were sent before" in decision.because[0].said
     assert windows(replay)[BEFORE + 1].rows == 60
     replay.feed(days(BEFORE + 3))
-    assert not isinstance(replay.world.standing().decisions[-1][2], FixData)
-
-
-def test_a_source_that_falls_silent_is_asked_for_and_is_well_again_when_it_speaks(tmp_path: Path) -> None:
-    """A fortnight of windows says what is usual. A day without any row is a silence, and is one too."""
-    quiet = BEFORE + 15
-    replay = began(tmp_path, NEVER, quiet)
-    assert not any(alarms(window) for window in windows(replay).values())
-    replay.feed(days(quiet)[:6])
-    replay.feed(days(quiet + 2))  # nothing came on the day between
-    decision = replay.world.standing().decisions[-1][2]
-    assert isinstance(decision, FixData)
-    assert decision.columns == ("*",)
-    assert "the source went quiet" in decision.because[0].said
-    assert "source gone quiet, first in" in decision.because[0].said
-    assert f"{DAY0 + quiet * DAY:%Y-%m-%d}" in decision.because[0].said
-    assert [alarms(windows(replay)[quiet + n]) for n in (0, 1)] == [["quality.quiet"]] * 2
-    replay.feed(days(quiet + 3))
     assert not isinstance(replay.world.standing().decisions[-1][2], FixData)
 
 

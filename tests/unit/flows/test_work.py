@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from everfit.errors import DiskFull, Unavailable
+from everfit.errors import DiskFull, Unavailable, UsageError
 from everfit.facts import CandidateRegistered, ReleaseEnded, RenewEnded, StepFailed
 from everfit.flows.durable import Worker, held
 from everfit.flows.work import LONGEST_REST, given_up
@@ -154,6 +154,18 @@ def test_a_run_whose_model_serves_is_not_failed_but_over(tmp_path: Path) -> None
     outcome = given_up(world.standing(), world.story("renew-1"), ZeroDivisionError("late"))
     assert isinstance(outcome.fact, RenewEnded)
     assert outcome.ends
+
+
+def test_a_wrong_use_that_a_step_meets_is_said_in_its_own_words(tmp_path: Path) -> None:
+    world = world_in(tmp_path)
+    world.begin("renew-1", FIRST)
+    remedy = "the gateway cannot mirror; leave it out"
+    found = given_up(world.standing(), world.story("renew-1"), UsageError(remedy)).fact
+    assert isinstance(found, StepFailed)
+    assert (found.error, found.said) == ("UsageError", remedy)
+    found = given_up(world.standing(), world.story("renew-1"), KeyError("k")).fact
+    assert isinstance(found, StepFailed)
+    assert "unexpected" in found.said
 
 
 class Stumbling(MemoryTrainer):

@@ -104,6 +104,13 @@ def test_every_kind_of_column_has_a_portrait(values: pl.Series, kind: Kind) -> N
     assert facts(Profile.from_bytes(seen.to_bytes())) == facts(seen)
 
 
+def test_some_columns_alone_are_portrayed_as_among_all() -> None:
+    some, whole = portray(FRAME, BINS, of={"carrier", "price"}), portray(FRAME, BINS)
+    assert list(some.columns) == ["price", "carrier"], "in the order of the bins"
+    assert facts(some) == {name: told for name, told in facts(whole).items() if name not in ("cargo", "due")}
+    assert portray(FRAME, BINS, of=()).columns == {}
+
+
 def test_a_missing_column_is_all_null() -> None:
     seen = portray(FRAME.drop("price", "carrier"), BINS)
     assert seen.columns["price"].null_share == seen.columns["carrier"].null_share == 1

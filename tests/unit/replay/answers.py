@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from everfit.replay.advise import Advice
+from everfit.replay.apart import Apart
 from everfit.replay.gains import Result
 from everfit.replay.oracle import Hindsight
 from everfit.replay.play import Decision, Played
@@ -56,5 +57,9 @@ def backtest(text: str = "the score fell") -> Backtest:
         remarks=(f"{text} tells the target by itself",),
         ranges=(RangeGain("all", 4, -0.012, 0.003), RangeGain("change", 1, 0.05, None)),
         slices=(Slice(text, 300, {"everfit": 0.1, "never": 0.3}), Slice("b", 200, {"everfit": 0.2, "never": 0.25})),
-        delays=(DelayCost(0, "everfit", 0.79), DelayCost(2, "everfit", 0.76), DelayCost(0, "every5", 0.7)),
+        delays=(
+            DelayCost(0, "everfit", 0.79, Apart(0.0, 0.0, 0.0)),
+            DelayCost(2, "everfit", 0.76, Apart(0.03, 0.01, 0.05)),
+            DelayCost(0, "every5", 0.7, Apart(0.0, 0.0, 0.0)),
+        ),
     )

@@ -67,7 +67,7 @@ def test_errors_name_line_key_and_remedy(text: str, said: str) -> None:
 
 
 def test_triggers_belong_to_a_spec() -> None:
-    with pytest.raises(UsageError, match=r"p.yaml:2: triggers: .* give that with --spec"):
+    with pytest.raises(UsageError, match=r"p.yaml:2: triggers: .* give it with --spec"):
         parse_policy("name: mine\ntriggers: []", "p.yaml")
 
 

@@ -14,9 +14,12 @@ from starlette.testclient import TestClient
 from everfit.ports import Table
 from everfit.serve.app import build_app
 from everfit.serve.binary import pack
-from everfit.serve.rpc import Rpc
+from everfit.serve.model import Signature
+from everfit.serve.protocol import Answered, Face
+from everfit.serve.rpc import Rpc, message_of, plain_of
 from everfit.serve.rpc_words import CLASSES, SERVICE
-from tests.unit.serve.fakes import MODEL, ListJournal, release, serving, until
+from everfit.serve.v2 import V2Ask
+from tests.unit.serve.fakes import MODEL, SCHEMA, ListJournal, release, serving, until
 
 VALUES: dict[str, tuple[str, list[Any]]] = {
     "distance": ("FP64", [3.0, -3.0]),
@@ -82,6 +85,19 @@ def test_values_are_answered_with_values(call: Call, journal: ListJournal) -> No
     assert list(told.outputs[0].contents.fp64_contents) == pytest.approx([0.9526, 0.0474], abs=1e-4)
     assert told.parameters["ids"].string_param == '["a","b"]'
     until(lambda: journal.rows(Table.PREDICTIONS).height == 2)
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["bytes", "values"])
+def test_where_two_models_answered_each_row_has_its_version(*, raw: bool) -> None:
+    parsed, rest = plain_of(CLASSES["ModelInferRequest"](model_name=MODEL, **tensors(raw=raw)))
+    ask = V2Ask(rest, 0, MODEL, parsed)
+    face = Face(
+        Signature("binary", SCHEMA, SCHEMA.classes, "true", {}), 1, "c1", [False, True], 1, {"versions": [1, 2]}
+    )
+    assert ask.asked(SCHEMA.names()).rows.height == 2
+    told = message_of(*ask.parts(Answered(face, ["a", "b"], [False, True], [0.25, 0.75])))
+    assert (told.model_version, told.parameters["versions"].string_param) == ("1", "[1,2]")
+    assert told.parameters["ids"].string_param == '["a","b"]'
 
 
 def test_how_it_is(call: Call) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,15 +18,19 @@ import pytest
 from everfit.errors import ModelUnusable
 from everfit.observe.intake import FAILED
 from everfit.observe.schema import Schema
-from everfit.ports import Route, Table, Trial
+from everfit.ports import Batch, Route, Table, Trial
 from everfit.rollout.split import key_of, variant_of
 from everfit.serve.batch import Scorer
-from everfit.serve.canary import Pace
+from everfit.serve.body import Framed
+from everfit.serve.canary import Lent, Pace
 from everfit.serve.challenger import Challenger, Failed, Failing
 from everfit.serve.counts import Counts
 from everfit.serve.log import PredictionLog
 from everfit.serve.model import Loaded, Signature
-from everfit.serve.protocol import Answered, MlflowAsk
+from everfit.serve.plain import Layout
+from everfit.serve.predict import Current
+from everfit.serve.protocol import Answered, Face, MlflowAsk
+from everfit.serve.rival import Rival, Said
 from everfit.serve.routing import Served
 from everfit.serve.serving import LogMode, Serving, Trying
 from everfit.serve.wire import Rows, Scores
@@ -64,7 +69,7 @@ class Fake:
             raise Failed(self.why)
         texts = rows.texts[0] if rows.frame is None else rows.frame["carrier"].to_list()
         bad = tuple(place for place, text in enumerate(texts) if text == "error")
-        return Scores(np.array([[0.25, 0.75]] * rows.count), bad, 0.001, 0.002)
+        return Scores(np.array([[0.25, 0.75]] * rows.count), bad, scored=0.001, took=0.002)
 
 
 class Bench:
@@ -190,6 +195,27 @@ def test_one_row_that_the_challenger_fails_on_is_one_failure(tmp_path: Path) -> 
     bench, answered = play(tmp_path, HALF, story)
     assert answered.scores == [0.75 if name in THEIRS[1:] else 0.25 for name in NAMES]
     assert bench.rows(Table.SHADOW).select("_id", "_failed").rows() == [(THEIRS[0], "error")]
+
+
+def test_the_log_leaves_out_the_way_to_the_challenger_and_keeps_what_a_failure_cost() -> None:
+    """The request came 2 ms before it was lent; the child scored for 1 ms of 50, the champion for 4."""
+    route, model = Route("c1", 1, "k1", HALF), Loaded("c1", SIGNATURE, Champion())
+    face = Face(SIGNATURE, 1, "c1", [False, True], 1, {})
+    now = Current(Served(route, model), face, cast(Layout, None))
+    rival = Rival(HALF, cast(Challenger, Fake()), dataclasses.replace(face, version=2, candidate="c2"))
+    frame = pl.DataFrame({"_id": ["own", "answered", "failed"], **{name: [None] * 3 for name in SCHEMA.names()}})
+    times = [pl.lit(datetime(2026, 1, 1, tzinfo=UTC)).alias(name) for name in ("_time", "_arrived")]
+    body = Framed(frame.with_columns(times), tuple(SCHEMA.names()))
+    said = Said([None, "error"], np.array([[0.25, 0.75], [np.nan, np.nan]]), took=0.05, scored=0.001)
+    lent = Lent(now, rival, body, [1, 2], before=0.002, said=said)
+    _, parts = lent.finished(np.array([[0.75, 0.25]] * 2), 0.004, 0.1)
+    rows = pl.concat(part.rows.select("_id", "_latency_ms") for part in parts if isinstance(part, Batch))
+    assert [(name, round(ms, 6)) for name, ms in rows.rows()] == [
+        ("own", 6.0),
+        ("failed", 100.0),
+        ("answered", 3.0),
+        ("failed", 50.0),  # the shadow table's: from the question to the answer
+    ]
 
 
 def test_a_challenger_that_was_let_go_is_not_to_blame(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ def test_scores_that_are_no_numbers_are_failures() -> None:
     [
         pytest.param([], id="nothing"),
         pytest.param([b"{", b""], id="no JSON"),
-        pytest.param([orjson.dumps({"failed": [], "cpu": 0.0}), b"\0" * 8], id="too few scores"),
-        pytest.param([orjson.dumps({"failed": ["x"], "cpu": 0.0}), b"\0" * 32], id="no place"),
+        pytest.param([orjson.dumps({"failed": [], "scored": 0.0}), b"\0" * 8], id="too few scores"),
+        pytest.param([orjson.dumps({"failed": ["x"], "scored": 0.0}), b"\0" * 32], id="no place"),
         pytest.param([orjson.dumps([1]), b"\0" * 32], id="no object"),
     ],
 )
