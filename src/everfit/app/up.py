@@ -27,6 +27,7 @@ from everfit.flows.durable import held
 
 ROLES = ("server", "control", "worker")
 IDLE = {"control": 0.25, "worker": 0.25, "teller": 0.5}  # seconds between looks when nothing moved, live
+PATIENT = 5  # times the idle rest while a run is under way: asking costs 5 ms of the core that the run needs
 REPLAY_IDLE = 0.01  # in a replay the driver waits for us
 
 
