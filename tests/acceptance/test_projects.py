@@ -38,7 +38,7 @@ def test_a_shop_keeps_its_model_fit_and_goes_back(tmp_path: Path) -> None:
         "init", "shop", "--data", "orders.csv", "--time", "Ordered At", "--target", "Sent Back", "--id", "Order No"
     )
     assert (begun["task"], begun["rows"]) == ("binary", 1200)
-    assert [each["ok"] for each in ada.sees("check", "-C", "shop")] == [True] * 6
+    assert [each["ok"] for each in ada.sees("check", "-C", "shop")] == [True] * 7
     with ada.up("shop"):
         told = ada.waits("shop", lambda told: told["champion"] and told["servers"] and not told["running"])
         assert told["champion"]["version"] == 1

@@ -157,7 +157,9 @@ def _envelope(asked: Asked, schema: Schema, serving: Serving) -> pl.DataFrame:
     if asked.times is not None and rules.time not in kept.columns:
         kept = kept.with_columns(column(rules.time, asked.times))
     if rules.time not in kept.columns and "_time" not in kept.columns:
-        kept = kept.with_columns(_always(rules.time, serving.clock.now(), rows.height))
+        at = _always(rules.time, serving.clock.now(), rows.height)
+        # A frame without columns has no height: a request of fields that nobody knows is still so many rows.
+        kept = kept.with_columns(at) if kept.columns else at.to_frame()
     return kept
 
 

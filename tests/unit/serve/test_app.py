@@ -54,6 +54,12 @@ def ask(client: TestClient, *rows: dict[str, Any]) -> Any:
     return client.post("/invocations", json={"dataframe_records": list(rows)})
 
 
+def test_a_request_of_unknown_fields_alone_is_told_what_is_missing(client: TestClient) -> None:
+    answer = client.post("/invocations", json={"inputs": {"unknown": "x"}})
+    assert answer.status_code == 400
+    assert "missing features" in answer.json()["error"]
+
+
 # ---- predictions ----------------------------------------------------------------------------------------------
 
 
