@@ -24,7 +24,7 @@ from everfit.adapters.models import Shelf
 from everfit.adapters.trainer import ProcessTrainer
 from everfit.adapters.trainer_code import code_key
 from everfit.clock import LedClock
-from everfit.errors import UsageError
+from everfit.errors import DiskFull, UsageError
 from everfit.flows.collect import Collecting, collect
 from everfit.flows.durable import Desk, Follower, Worker
 from everfit.flows.hand import Hand
@@ -32,7 +32,7 @@ from everfit.flows.measure import Measure
 from everfit.flows.steps import Steps
 from everfit.flows.watch import Watch
 from everfit.flows.work import Work, flows_of
-from everfit.ids import content_key
+from everfit.ids import content_key, issued_id
 from everfit.observe.intake import Rules, take_history
 from everfit.observe.options import Rows
 from everfit.observe.schema import conform
@@ -69,14 +69,7 @@ class KeptTrainer:
         """Train, or give back what the same rows, code and parameters gave before."""
         kept = self.root / self._key(job)
         if not (kept / "model").is_dir():
-            made = self.inner.train(job, alive)
-            arriving = self.root / f".{kept.name}"
-            shutil.rmtree(arriving, ignore_errors=True)
-            shutil.copytree(made.folder, arriving / "model")
-            (arriving / "made").write_text(f"{made.seconds} {made.format}")
-            if made.scores is not None:
-                made.scores.write_parquet(arriving / "scores.parquet")
-            arriving.rename(kept)
+            _keep(self.inner.train(job, alive), kept)
         seconds, kind = (kept / "made").read_text().split(" ", 1)
         scores = kept / "scores.parquet"
         left = pl.read_parquet(scores) if scores.is_file() else None
@@ -99,6 +92,22 @@ class KeptTrainer:
         code = code_key(job.project, job.trainer)
         told = (job.trainer, dict(job.parameters), job.seed, job.task, job.target, job.features, job.categories)
         return content_key(rows, code, told, job.classes, job.positive, job.timed_rows)
+
+
+def _keep(made: Made, kept: Path) -> None:
+    """Copy a model to where it is looked for, whole or not at all; another replay may have come first."""
+    arriving = kept.with_name(f".{kept.name}.{issued_id()}")
+    try:
+        shutil.copytree(made.folder, arriving / "model")
+        (arriving / "made").write_text(f"{made.seconds} {made.format}")
+        if made.scores is not None:
+            made.scores.write_parquet(arriving / "scores.parquet")
+        arriving.rename(kept)
+    except OSError as error:
+        if not (kept / "model").is_dir():
+            raise DiskFull(f"a model cannot be kept in {kept.parent}: {error}; free some space, run again") from error
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
