@@ -111,6 +111,17 @@ class Spec(BaseModel):
                 _check_metric(place, metric, self.task, own)
         return self
 
+    @model_validator(mode="after")
+    def _releasable(self) -> Spec:
+        rollout = self.rollout
+        if rollout.key == self.target:
+            raise ValueError(f"rollout.key: {rollout.key!r} is the target, which no request has; name another column")
+        if any(check.slices for check in rollout.guard.checks) and not self.judge.slices.by:
+            raise ValueError(
+                "rollout.guard.checks: `slices: true` needs columns to slice by; name them in judge.slices.by"
+            )
+        return self
+
     @property
     def primary(self) -> str:
         """The metric that proof rests on."""
@@ -199,18 +210,43 @@ def read_spec(path: Path) -> Spec:
     return parse_spec(text, str(path))
 
 
-def parse_spec(text: str, file: str = "everfit.yaml") -> Spec:
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2, as editors read it: of words only `true` and `false` are no text, so that `on:` is a key."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own name, read and never written
+        first: [(tag, found) for tag, found in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def parse_spec(
+    text: str, file: str = "everfit.yaml", *, base: Mapping[str, Any] = MappingProxyType({}), besides: str = ""
+) -> Spec:
     """Read a spec from its text.
+
+    Args:
+        text: YAML.
+        file: how errors call it.
+        base: plain values of a spec, of which the text replaces some.
+        besides: a key of the text that is none of a spec.
 
     >>> parse_spec("{model: m, task: binary, target: late, time: at}").primary
     'roc_auc'
+    >>> few = {"model": "m", "task": "binary", "target": "late", "time": "at"}
+    >>> parse_spec("{name: mine, decide: {cool_down: 2d}}", base=few, besides="name").decide.cool_down.days
+    2
 
     Raises:
         SpecError: with file, line, key and remedy.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        plain = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=_Loader)
+        plain = plain_of(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SpecError(f"{file}:{line}: this is not YAML: {error.problem}") from error
@@ -218,10 +254,30 @@ def parse_spec(text: str, file: str = "everfit.yaml") -> Spec:
         raise SpecError(f"{file}:1: a spec begins with keys such as model, task, target and time")
     if twice := _repeated(root):
         raise SpecError(f"{file}:{twice[1]}: {twice[0]}: this key is given twice; keep one")
+    plain.pop(besides, None)
     try:
-        return Spec.model_validate(plain)
+        return Spec.model_validate(laid_over(base, plain))
     except ValidationError as error:
         raise SpecError("\n".join(dict.fromkeys(_said(item, plain, root, file) for item in error.errors()))) from None
+
+
+def plain_of(text: str) -> Any:
+    """The plain values of a spec's text, or of a part of one."""
+    return _Loader(text).get_single_data()
+
+
+def laid_over(base: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values over others, a record key by key.
+
+    >>> laid_over({"train": {"with": "train:fit", "seed": 3}, "task": "binary"}, {"train": {"seed": 7}})
+    {'train': {'with': 'train:fit', 'seed': 7}, 'task': 'binary'}
+    """
+    both = {key: {**base[key], **plain[key]} for key in base if _record(base[key]) and _record(plain.get(key))}
+    return {**base, **plain, **both}
+
+
+def _record(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def json_schema() -> dict[str, Any]:
@@ -255,6 +311,8 @@ def _said(item: Any, plain: Any, root: yaml.Node | None, file: str) -> str:
             valid = _keys_at(Spec, place[:-1])
             near = get_close_matches(str(place[-1]), valid, n=1, cutoff=0.5)
             what = f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; valid here: {', '.join(valid)}"
+            if place[-1] in valid:  # of another record that may stand here
+                what = "does not go with the keys beside it; leave it out"
         case "missing":
             key = f"{key}.{item['loc'][-1]}" if key != "spec" else str(item["loc"][-1])
             what = "is required and missing"
@@ -285,8 +343,10 @@ def _line_of(node: yaml.Node | None, place: Path_) -> int:
     line = node.start_mark.line + 1 if node else 1
     for part in place:
         if isinstance(node, yaml.MappingNode):
-            key, node = next(pair for pair in node.value if pair[0].value == str(part))
-            line = key.start_mark.line + 1
+            pair = next((pair for pair in node.value if pair[0].value == str(part)), None)
+            if pair is None:  # a key that is no text, such as a number written another way
+                return line
+            line, node = pair[0].start_mark.line + 1, pair[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
             node = node.value[part]
             line = node.start_mark.line + 1

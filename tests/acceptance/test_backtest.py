@@ -157,6 +157,39 @@ def test_a_project_begins_with_what_is_recommended(user: User, told: dict[str, A
         assert (wrong.code, said in wrong.err) == (2, True), wrong
 
 
+LIVE = """
+model: rows
+task: binary
+target: late
+time: at
+observe: {window: 100h, labels_mature_after: 0s}
+train: {with: "train:fit", at_least: 100000}
+judge: {at_least: 50}
+"""
+VOLUME = """
+name: by-volume
+triggers: [{name: volume, new_rows: 500}]
+train: {at_least: 100}
+decide: {bench: {recall: false}}
+"""
+
+
+def test_triggers_are_played_by_the_live_flows_and_a_spec_without_a_model_ends_alone(user: User) -> None:
+    (user.folder / "live.yaml").write_text(LIVE)
+    (user.folder / "volume.yaml").write_text(VOLUME)
+    words = ("backtest", "rows.csv.gz", "--spec", "live.yaml", "--policy", "volume.yaml", "--policies", "every5")
+    said = user.types(*words, "--rows", 1500, "--json", "live.json")
+    assert said.code == 0, said
+    told = json.loads((user.folder / "live.json").read_text())
+    (volume,) = [each for each in told["policies"] if each["name"] == "by-volume"]
+    assert volume["training_runs"] > 0
+    assert all("rows" in each["why"] for each in volume["decisions"])
+    assert volume["per_window"][-1] is not None
+    assert [each["name"] for each in told["unplayed"]] == ["spec"]
+    assert "note: spec has no number: no model ever served; no run began" in said.out
+    assert [line.split()[1] for line in said.out.splitlines() if line.split()[:1] == ["spec"]] == ["\N{EN DASH}"]
+
+
 def test_ctrl_c_keeps_what_was_trained(user: User) -> None:
     slow = TRAINER.replace("def fit(frame, target):", "def fit(frame, target):\n    import time; time.sleep(0.15)")
     (user.folder / "slow.py").write_text(slow)

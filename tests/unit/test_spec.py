@@ -251,9 +251,28 @@ def test_the_json_schema_describes_every_key() -> None:
 @pytest.mark.parametrize(
     "rollout, said",
     [
-        pytest.param("{weights: [50%, 5%]}", "rollout: weights: step 3: weight 5% after 50%", id="weights that fall"),
         pytest.param(
-            "{steps: [{weight: 5%}, {mirror: 1h}]}", "rollout: steps: step 2: mirror after a weight", id="order"
+            "{weights: [50%, 5%]}", "rollout.weights: 5% after 50%: weights must rise", id="weights that fall"
+        ),
+        pytest.param("{weights: [100%, 50%]}", "rollout.weights: 50% after 100%", id="a weight after all traffic"),
+        pytest.param("{weights: 5%}", "rollout.weights: '5%' is not a list; write for instance [5%", id="one weight"),
+        pytest.param(
+            "{steps: [{weight: 5%}, {mirror: 1h}]}", "rollout.steps: step 2: mirror after a weight", id="order"
+        ),
+        pytest.param(
+            "{steps: [{weight: 5%}, {pause: }]}", "None is neither a duration such as", id="pause without end"
+        ),
+        pytest.param("{steps: [{weight: 5%, share: 1%}]}", "[0].share: does not go with the keys", id="another's word"),
+        pytest.param("{key: late}", "rollout.key: 'late' is the target", id="the target as key"),
+        pytest.param(
+            "{guard: {checks: [{of: loss, slices: true}]}}", "name them in judge.slices.by", id="slices of nothing"
+        ),
+        pytest.param("{guard: {checks: [{of: latency, unit: interval}]}}", "leave out `unit`", id="means of latency"),
+        pytest.param(
+            "{guard: {checks: [{of: loss, worse_by_at_most: 5ms}]}}", "'5ms' is neither a share", id="no tolerance"
+        ),
+        pytest.param(
+            "{guard: {checks: [{of: latency, on: same}]}}", "compared on different rows", id="copies' latency"
         ),
         pytest.param("{steps: [{weight: 5%}], bake: 1h}", "they say it all: leave out bake", id="both forms"),
         pytest.param("{steps: [{wieght: 5%}]}", "rollout.steps[0]: a step is exactly one of mirror, weight", id="word"),
@@ -266,3 +285,14 @@ def test_a_roll_out_that_makes_no_sense_names_its_step(rollout: str, said: str) 
     with pytest.raises(SpecError) as caught:
         parse_spec(f"{SMALLEST}\nrollout: {rollout}\n")
     assert said in str(caught.value)
+
+
+def test_words_that_are_no_truth_are_text() -> None:
+    """YAML 1.1 takes `on` for true; then the option of that name could not be written."""
+    spec = parse_spec(f"{SMALLEST}\nrollout: {{approve: yes, guard: {{checks: [{{of: errors, on: different}}]}}}}\n")
+    assert (spec.rollout.guard.checks[0].on, spec.rollout.approve) == ("different", True)
+
+
+def test_a_key_that_is_no_text_is_refused_with_its_line() -> None:
+    with pytest.raises(SpecError, match=r"everfit\.yaml:\d+"):
+        parse_spec(f"{SMALLEST}\nrollout: {{guard: {{checks: [{{of: loss, 010: 2}}]}}}}\n")

@@ -20,6 +20,7 @@ from everfit.adapters.pool import Limits, Progress
 from everfit.adapters.trainer_code import check_trainer
 from everfit.adapters.whole import read_whole
 from everfit.app.inferred import delay_of, duration_of, guessed_time, must_exist, no_features, policies_of, typed
+from everfit.app.live_policies import OF_SPEC, live_policies, over_spec
 from everfit.app.project import model_name
 from everfit.detect.catalogue import METRICS
 from everfit.errors import Refused, UsageError
@@ -27,18 +28,14 @@ from everfit.observe.options import FeatureOptions, Rows
 from everfit.replay.backtest import run
 from everfit.replay.cutting import in_order
 from everfit.replay.history import History, prepare
-from everfit.replay.live import Place, live
-from everfit.replay.lived import played
 from everfit.replay.options import BacktestOptions
-from everfit.replay.play import Played
 from everfit.replay.policies import is_known
-from everfit.replay.policy_file import FilePolicy, LivePolicy, read_policy
+from everfit.replay.policy_file import FilePolicy, TriggersPolicy, read_policy
 from everfit.replay.record import Backtest
 from everfit.retrain.options import DEFAULT_TRAINER
 from everfit.spec import Spec, read_spec
 from everfit.units import duration_text
 
-OF_SPEC = "spec"  # the policy that is the user's spec
 TRAINER = re.compile(r"[\w.]+:\w+")  # as the spec has it
 WINDOWS = 100  # when nobody says how many
 FEWEST = 20  # windows below which an answer says next to nothing
@@ -65,6 +62,7 @@ class Asked:
     files: tuple[Path, ...] = ()  # policies of the user's own
     exclude: tuple[str, ...] = ()
     spec: tuple[Spec, str] | None = None  # the spec, and its text: what it would have done is played too
+    over: tuple[str, ...] = ()  # what was typed in the place of something that the spec says
     features: FeatureOptions = field(default_factory=FeatureOptions)
     slices: str | None = None
     costs: tuple[float | None, float | None] = (None, None)  # of a run, of an error
@@ -100,7 +98,7 @@ def plan(asked: Asked, spec_file: Path | None = None) -> Plan:
         raise UsageError("--target: name the column to predict, or a spec that does: --spec everfit.yaml")
     _check_trainer(asked, "--trainer" if spec_file is None else f"{spec_file}: train.with")
     policies, without = policies_of(asked.policies)
-    own = _own(asked, policies)
+    own, triggers = _own(asked, policies)
     try:
         rows = read_whole(asked.data)
         must_exist("--target", asked.target, rows.columns)
@@ -114,10 +112,7 @@ def plan(asked: Asked, spec_file: Path | None = None) -> Plan:
         options, left_out = _options(replace(asked, time=time), frame, times)
         options = replace(options, policies=policies, own=own)
         history = prepare(frame, options)
-        if asked.spec is not None:
-            if not history.begins:
-                raise UsageError(f"{spec_file}: time: column {time!r} holds no times, so the spec cannot be replayed")
-            options = replace(options, own=(*own, _spec_policy(asked, options, frame)))
+        options = replace(options, own=(*own, *live_policies(asked, triggers, history, options, frame)))
     except Refused as error:
         raise UsageError(str(error)) from error
     said = (*_said(asked, options, history), *filter(None, (guessed, without)), *left_out, *notes, *history.remarks)
@@ -134,7 +129,7 @@ def carry_out(planned: Plan, tell: Callable[[Progress], None] = lambda _: None) 
     cache = planned.options.cache
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")  # a copy of the rows lies here
-    return run(planned.frame, planned.options, tell)
+    return run(planned.frame, planned.options, tell, planned.history)
 
 
 def told(planned: Plan, found: Backtest) -> dict[str, Any]:
@@ -146,29 +141,15 @@ def told(planned: Plan, found: Backtest) -> dict[str, Any]:
 
 def with_spec(asked: Asked, spec: Spec, file: Path) -> tuple[Asked, tuple[str, ...]]:
     """What the user typed over what the spec says, and where the two differ."""
-    window = spec.observe.window
-    says = {
-        "target": spec.target,
-        "time": spec.time,
-        "task": spec.task,
-        "metric": spec.primary,
-        "trainer": spec.train.trainer,
-        "label_delay": duration_text(spec.observe.labels_mature_after),
-        "window": None if isinstance(window, Rows) else duration_text(window),
-    }
-    typed_in = {name: getattr(asked, name) for name in says}
+    wishes = ("target", "time", "task", "metric", "trainer", "label_delay", "window")
+    merged, over = over_spec(spec, {name: getattr(asked, name) for name in wishes})
     if asked.metric is None and spec.primary not in METRICS:
         raise UsageError(
             f"{file}: the metric {spec.primary!r} is a function of yours, which a backtest cannot read; "
             "name one of Everfit's with --metric"
         )
-    over = [
-        f"{_option(name, typed_in[name])} {typed_in[name]} instead of {value}"
-        for name, value in says.items()
-        if typed_in[name] is not None and value is not None and str(typed_in[name]) != str(value)
-    ]
-    merged: dict[str, Any] = {name: value if typed_in[name] is None else typed_in[name] for name, value in says.items()}
-    notes = [f"with {file}: {', '.join(over)}"] if over else [f"with {file}"]
+    said = [f"{_option(name, merged[name])} {merged[name]} instead of {value}" for name, value in over.items()]
+    notes = [f"with {file}: {', '.join(said)}" if said else f"with {file}"]
     notes.append(
         f"policy {OF_SPEC}: all of {file.name}, played by the live flows; the others take its trainer and delay"
     )
@@ -179,10 +160,11 @@ def with_spec(asked: Asked, spec: Spec, file: Path) -> tuple[Asked, tuple[str, .
         seed=spec.train.seed,
         exclude=(*asked.exclude, *spec.features.exclude, *filter(None, (spec.id,))),
         features=spec.features,
-        rows_a_window=window.rows if isinstance(window, Rows) else None,
+        rows_a_window=spec.observe.window.rows if isinstance(spec.observe.window, Rows) else None,
         project=file.parent,
         model=spec.model,
         spec=(spec, file.read_text(encoding="utf-8")),
+        over=(*over, *(["exclude"] if asked.exclude else [])),
     ), tuple(notes)
 
 
@@ -195,29 +177,16 @@ def _option(name: str, value: object) -> str:
     return "--windows" if isinstance(value, int) else f"--{name.replace('_', '-')}"
 
 
-def _own(asked: Asked, others: tuple[str, ...]) -> tuple[FilePolicy, ...]:
-    """The policies of the user's files."""
+def _own(asked: Asked, others: tuple[str, ...]) -> tuple[tuple[FilePolicy, ...], tuple[TriggersPolicy, ...]]:
+    """The policies of the user's files, those apart that the live flows play."""
     found = [read_policy(file) for file in asked.files]
     taken = {*others, *([OF_SPEC] if asked.spec else [])}
     for policy, file in zip(found, asked.files, strict=True):
         if policy.name in taken or is_known(policy.name):
             raise UsageError(f"{file}: another policy is called {policy.name!r}; give yours a name of its own")
         taken.add(policy.name)
-    return tuple(found)
-
-
-def _spec_policy(asked: Asked, options: BacktestOptions, frame: pl.DataFrame) -> LivePolicy:
-    """What the spec would have done: the live flows over the labelled rows."""
-    assert asked.spec is not None
-    spec, text = asked.spec
-    rows = frame.filter(pl.col(options.target).is_not_null())
-
-    def play(history: History) -> Played:
-        begin = history.begins[history.cut.start]  # the first model knows the rows that all policies begin with
-        place = Place(options.project, options.cache / "spec", begin=begin)
-        return played(OF_SPEC, live(rows, spec, place), history)
-
-    return LivePolicy(OF_SPEC, text, play)
+    live = tuple(each for each in found if isinstance(each, TriggersPolicy))
+    return tuple(each for each in found if not isinstance(each, TriggersPolicy)), live
 
 
 def _check_trainer(asked: Asked, place: str) -> None:
@@ -293,6 +262,8 @@ def _said(asked: Asked, options: BacktestOptions, history: History) -> Iterator[
     size = size if options.window is None else f"{duration_text(options.window)}, {size}"
     since = f", {begins[0]:%Y-%m-%d} to {begins[-1]:%Y-%m-%d}" if begins else ""
     yield f"{cut.windows} windows of {size}{since}; the first {cut.start} train the first model"
+    if history.rows.height < ROWS_A_WINDOW * cut.windows:
+        yield f"scores of windows of less than {ROWS_A_WINDOW} rows are mostly noise: give more rows, or fewer windows"
     trainer = "gradient boosting" if options.trainer == DEFAULT_TRAINER else options.trainer
     late = f"{history.delay} {'window' if history.delay == 1 else 'windows'} late" if history.delay else "at once"
     yield f"labels come {late}; trainer: {trainer}, {options.limits.jobs} at a time; models are kept in {options.cache}"

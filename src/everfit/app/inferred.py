@@ -21,23 +21,48 @@ from everfit.observe.schema import DTYPES, kind_of
 from everfit.replay.policies import NAMES, is_known
 from everfit.units import parse_duration
 
-ALWAYS = ("never", "every1")  # played in any case: gains are told between them
+LOOK = 1000  # rows of a text that are looked at before all of it is read as times
+DAY = r"^\s*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b"  # a day as people write it
 
 
 def guessed_time(rows: pl.DataFrame, target: str) -> tuple[str | None, str]:
-    """The only column that holds times or dates in every row, and a sentence about it.
+    """The only column that holds times or dates in every row, also as ISO texts, and a sentence about it.
 
     >>> from datetime import date
     >>> guessed_time(pl.DataFrame({"at": [date(2026, 1, 1)], "price": [1.5]}), "price")
     ('at', "rows are ordered by 'at', the only column with a time in every row")
+    >>> guessed_time(pl.DataFrame({"at": ["31.01.2026 23:15"]}), "price")[1]
+    "'at' looks like times, but '31.01.2026 23:15' may mean several days: write 2026-01-31T23:15:00 to order rows by it"
+    >>> guessed_time(pl.DataFrame({"epoch": [1735689600, 1735693200, 1735696800]}), "price")[1]
+    "'epoch' counts up from row to row: if it only orders them, name it with --time"
     """
+    texts = [name for name, dtype in rows.schema.items() if dtype == pl.String and name != target]
     found = [name for name, dtype in rows.schema.items() if dtype in (pl.Date, pl.Datetime) and name != target]
+    found += [name for name in texts if _all_moments(rows[name].head(LOOK)) and _all_moments(rows[name])]
     whole = [name for name in found if not rows[name].null_count()]
     if len(whole) == 1:
         return whole[0], f"rows are ordered by {whole[0]!r}, the only column with a time in every row"
     if found:
         return None, f"columns of times: {', '.join(found)}; none was chosen: name one with --time"
+    for name in texts:
+        known = rows[name].head(LOOK).drop_nulls()
+        if len(known) and known.str.contains(DAY).all():
+            return None, (
+                f"{name!r} looks like times, but {known[0]!r} may mean several days: write 2026-01-31T23:15:00 to "
+                "order rows by it"
+            )
+    counting = [name for name, dtype in rows.schema.items() if dtype.is_integer() and _counts_up(rows[name])]
+    if counting and counting[0] != target:
+        return None, f"{counting[0]!r} counts up from row to row: if it only orders them, name it with --time"
     return None, ""
+
+
+def _counts_up(numbers: pl.Series) -> bool:
+    return len(numbers) > 2 and not numbers.null_count() and bool((numbers.diff().drop_nulls() > 0).all())
+
+
+def _all_moments(text: pl.Series) -> bool:
+    return len(text) > 0 and not text.null_count() and not as_moments(text).null_count()
 
 
 def must_exist(option: str, name: str, columns: Iterable[str]) -> None:

@@ -169,7 +169,7 @@ def _answer(planned: Plan, found: Backtest, to: tuple[str | None, Path | None], 
 
 def _shown(found: Backtest, before: tuple[str, ...]) -> None:
     """The answer in about twenty lines; remarks that were made before are not made again."""
-    from everfit.replay.saying import advice_of, money_of, percent, points, ranked
+    from everfit.replay.saying import advice_of, hindsight_of, money_of, percent, points, ranked
 
     priced = any(money_of(each) for each in found.policies)
     heads = ("", "policy", "score", "gain", "runs", "share", "rows", "seconds", *(["cost"] if priced else []))
@@ -178,13 +178,20 @@ def _shown(found: Backtest, before: tuple[str, ...]) -> None:
         played, mark = each.played, "->" if each.name == found.advice.policy else ""
         cells = (mark, each.name, points(each.score), percent(each.gain), str(played.runs), percent(each.share))
         rows.append((*cells, f"{played.rows:,}", f"{played.seconds:.1f}", *([money_of(each)] if priced else [])))
+    rows += [("", each.name, *[points(None)] * (len(heads) - 2)) for each in found.unplayed]
     blank = [""] * (len(heads) - 5)
-    rows += [("", "hindsight", points(best.score), "", str(best.retrains), *blank) for best in found.oracle[-1:]]
+    for best in found.oracle[-1:]:
+        between = f"{points(best.score)} to {points(best.at_most)}"
+        rows.append(("", "hindsight", between, "", str(best.retrains), *blank))
     say.table(heads, rows, heads[2:])
     say.line("-> recommended; hindsight: the best schedule, found when all was known")
     say.line("")
     for sentence in advice_of(found):
         say.line(sentence)
+    for sentence in hindsight_of(found):
+        say.line(sentence)
+    for without in found.unplayed:
+        say.line(f"note: {without.name} has no number: {without.why}")
     for remark in found.remarks:
         if remark not in before:
             say.line(f"note: {remark}")

@@ -7,15 +7,16 @@ kill: what was trained lies in the cache folder by its content.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from threading import Event
 
 import numpy as np
 import polars as pl
 
 from everfit.adapters.pool import CellPool, Progress
 from everfit.detect.catalogue import metric_named
-from everfit.errors import Refused, UsageError
+from everfit.errors import DiskFull, EverfitError, Refused, TrainingFailed, UsageError
 from everfit.replay.advise import Worth, advise, ageing_words
 from everfit.replay.apart import unit_of
 from everfit.replay.delays import best_fixed, delay_costs, delay_words
@@ -25,24 +26,37 @@ from everfit.replay.leaks import leaks
 from everfit.replay.matrix import Matrix
 from everfit.replay.options import BacktestOptions
 from everfit.replay.oracle import best_schedules
+from everfit.replay.outliers import outliers
 from everfit.replay.play import Played
 from everfit.replay.policies import is_known, play_policy
 from everfit.replay.policy_file import LivePolicy, Policy, play_own
 from everfit.replay.portrait import Portrait
 from everfit.replay.ranges import range_gains
 from everfit.replay.recommended import said_by_spec, spec_text
-from everfit.replay.record import Backtest, DelayCost, Read, Slice
+from everfit.replay.record import Backtest, DelayCost, Read, Slice, Unplayed
 from everfit.replay.slices import slice_scores
 
 __all__ = ["Backtest", "BacktestOptions", "History", "cell_task", "play_all", "prepare", "run"]
 
 ORACLE = (1, 2, 3, 5, 8, 12, 18)  # retrains of the best schedules in hindsight
 THREADS = 4  # policies that are played side by side
+LOOK = 0.25  # seconds between two looks at them
 Asked = tuple[str, int]  # a policy's name, and windows until labels come
 
 
-def run(frame: pl.DataFrame, options: BacktestOptions, tell: Callable[[Progress], None] = lambda _: None) -> Backtest:
+def run(
+    frame: pl.DataFrame,
+    options: BacktestOptions,
+    tell: Callable[[Progress], None] = lambda _: None,
+    history: History | None = None,
+) -> Backtest:
     """Train what is not in the cache, and play every policy.
+
+    Args:
+        frame: labelled rows.
+        options: what to replay.
+        tell: told how far it is.
+        history: the frame made ready, where somebody did that already.
 
     Raises:
         Refused: the frame cannot be replayed; the column is named.
@@ -50,7 +64,7 @@ def run(frame: pl.DataFrame, options: BacktestOptions, tell: Callable[[Progress]
         TrainingFailed: there is no first model.
         DiskFull: the cache's disk is full; run again when there is space, nothing is lost.
     """
-    history = prepare(frame, options)
+    history = history or prepare(frame, options)
     with CellPool(cell_task(history, options), options.limits, tell) as cells:
         matrix = Matrix(cells, history.cut)
         matrix.want(matrix.every())  # before the columns are counted: the children begin meanwhile
@@ -67,12 +81,15 @@ def play_all(matrix: Matrix, portrait: Portrait, history: History, options: Back
     """
     matrix.want(matrix.every())
     suspicious = leaks(history)  # now, while the children train
+    if history.task == "regression":
+        suspicious += outliers(history.rows[history.target])
     stage = Stage(matrix, portrait, history, {each.name: each for each in options.own})
-    names = _names(options)
+    wanted = _names(options)
     played = stage.play(
         [("everfit", history.delay + more) for more in _later(history, options)]
-        + [(name, history.delay) for name in names]
+        + [(name, history.delay) for name in wanted]
     )
+    names = [name for name in wanted if name not in stage.unplayed]
     _check_defined(played["never", history.delay], history.metric)
     prices = None
     if options.cost_per_retrain is not None or options.cost_per_error is not None:
@@ -104,10 +121,11 @@ def play_all(matrix: Matrix, portrait: Portrait, history: History, options: Back
         seconds=matrix.spent(),
         failures=matrix.failures(),
         read=_read(history, options),
-        remarks=(*history.remarks, *_undefined(played["never", history.delay], history), *suspicious),
+        remarks=(*history.remarks, *_undefined(played, history, own), *suspicious),
         ranges=range_gains(matrix, trained),
         slices=_slices(matrix, history, found, _main(advice.policy, own)),
         delays=delays,
+        unplayed=tuple(Unplayed(*each) for each in stage.unplayed.items()),
     )
 
 
@@ -119,24 +137,45 @@ class Stage:
     portrait: Portrait
     history: History
     own: Mapping[str, Policy]
+    unplayed: dict[str, str] = field(default_factory=dict)  # policies that ended without a number, and why
+    stopped: Event = field(default_factory=Event)  # set when what is still played has no reader any more
 
     def play(self, wanted: Sequence[Asked]) -> dict[Asked, Played]:
-        """Play each once; the first error ends it."""
+        """Play each once. The first error ends it, but that of a spec or of triggers ends only this policy."""
         asked = list(dict.fromkeys(wanted))
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="policy")
         try:
-            return dict(zip(asked, threads.map(self._play, asked), strict=True))
-        finally:  # after an error or Ctrl-C the others end by themselves: the pool that they ask is closed
+            playing = {each: threads.submit(self._play, each) for each in asked}
+            # In short looks: after polars' handler of SIGINT a wait without end goes on, and nobody hears of Ctrl-C.
+            while wait(playing.values(), LOOK, FIRST_EXCEPTION).not_done:
+                if any(each.done() and each.exception() for each in playing.values()):
+                    break
+            found = {each: playing[each].result() for each in asked if playing[each].done()}
+        except BaseException:  # the others end by themselves: the pool that they ask is closed, and live flows ask
+            self.stopped.set()
+            raise
+        finally:
             threads.shutdown(wait=False, cancel_futures=True)
+        return {each: played for each, played in found.items() if played is not None}
 
-    def _play(self, asked: Asked) -> Played:
+    def _play(self, asked: Asked) -> Played | None:
         name, delay = asked
         own = self.own.get(name)
         if isinstance(own, LivePolicy):
-            return own.play(self.history)
+            try:
+                return own.play(self.history, self._go_on)
+            except DiskFull:  # of which the others would die, too
+                raise
+            except EverfitError as error:
+                self.unplayed[name] = str(error)
+                return None
         if own is not None:
             return play_own(own, self.matrix, self.portrait, delay)
         return play_policy(name, self.matrix, self.portrait, delay)
+
+    def _go_on(self) -> None:
+        if self.stopped.is_set():
+            raise TrainingFailed("the backtest was stopped")
 
 
 def _names(options: BacktestOptions) -> list[str]:
@@ -174,15 +213,24 @@ def _check_defined(never: Played, metric: str) -> None:
         raise Refused(f"{metric} is defined in no window: it needs {needs}; take larger windows or another metric")
 
 
-def _undefined(never: Played, history: History) -> list[str]:
-    """Windows that have rows and no score."""
+def _undefined(played: Mapping[Asked, Played], history: History, own: Mapping[str, Policy]) -> list[str]:
+    """Windows that have rows and no score; of a spec or triggers also those before the first model served."""
     sizes = np.diff(history.cut.edges)[history.cut.start :]
-    many = int((np.isnan(never.scores) & (sizes > 0)).sum())
-    needs = metric_named(history.metric).needs
+    without = np.isnan(played["never", history.delay].scores) & (sizes > 0)
+    many, needs = int(without.sum()), metric_named(history.metric).needs
     said = (
         f"{history.metric} is undefined in {many} of {len(sizes)} scored windows: it needs {needs}; they count nowhere"
     )
-    return [said] if many else []
+    live = {name: each.scores for (name, _), each in played.items() if isinstance(own.get(name), LivePolicy)}
+    late = {name: int((np.isnan(scores) & (sizes > 0) & ~without).sum()) for name, scores in live.items()}
+    waited = [
+        f"{', '.join(name for name, each in late.items() if each == windows)}: nothing served in {windows} of "
+        f"{len(sizes)} scored windows, for the first model had to wait for its labels or rows; the score is the mean "
+        "of the others"
+        for windows in sorted(set(late.values()))
+        if windows
+    ]
+    return ([said] if many else []) + waited
 
 
 def _main(chosen: str, own: Mapping[str, Policy]) -> set[str]:

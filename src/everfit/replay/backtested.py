@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from everfit.replay.pictures import MEAN_OF, STYLES, every_picture, main_policies, recalls, trailing
 from everfit.replay.record import Backtest
 from everfit.replay.report import template
-from everfit.replay.saying import advice_of, hundredths, money_of, percent, points, ranked, scale_of, when
+from everfit.replay.saying import advice_of, hindsight_of, hundredths, money_of, percent, points, ranked, scale_of, when
 
 RANGES = {"all": "all rows so far", "change": "rows since the change"}
 MOST_WINDOWS = 400  # rows of the table of windows; of more every second, third ... is shown
@@ -35,6 +35,7 @@ def render(found: Backtest, title: str, about: Sequence[str] = (), sliced: str =
         title=title,
         about=[line for line in about if line not in found.remarks],  # they have a section of their own
         advice=advice_of(found),
+        hindsight=hindsight_of(found),
         pictures=every_picture(found),
         main=main,
         recalled=any(recalls(each) for each in main),

@@ -69,20 +69,29 @@ def gain(score: float, never: float, always: float) -> float | None:
     (0.8, -1.0, None)
     """
     brings = always - never
-    return float(np.clip((score - never) / brings, *CLIP)) if brings > MATTERS else None
+    return float(np.clip((score - never) / brings, *CLIP)) if brings > MATTERS else None  # NaN brings nothing, too
 
 
 def results(played: Mapping[str, Played], cut: Cut, prices: Prices | None = None) -> tuple[Result, ...]:
-    """Put policies side by side; `never` and `every1` must be among them."""
-    never, always = played["never"].score, played["every1"].score
+    """Put policies side by side; `never` and `every1` must be among them.
+
+    A gain is read on the windows in which the policy has a score: the first model of a spec may serve later.
+    """
     found = []
     for name, each in played.items():
         errors = float(errors_of(each, cut).sum())
         retrains = len({decision.trained_on for decision in each.decisions} & set(each.served))
         cost = None if prices is None else prices.per_retrain * each.runs + prices.per_error * errors
         share = each.runs / cut.windows
+        there = np.isfinite(each.scores)
+        never, always = (_mean(played[other].scores[there]) for other in ("never", "every1"))
         found.append(Result(name, each.score, retrains, gain(each.score, never, always), share, each, errors, cost))
     return tuple(found)
+
+
+def _mean(scores: Floats) -> float:
+    known = scores[np.isfinite(scores)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def errors_of(played: Played, cut: Cut) -> Floats:

@@ -118,6 +118,7 @@ class Place:
     cache: Path  # where trained models are kept
     trainer: Trainer = field(default_factory=ProcessTrainer)
     begin: datetime | None = None  # rows before are history that is there at once, as a file; None: nothing is
+    name: str = "live"  # of its folder in the cache: replays at the same time share what is trained, and nothing else
 
 
 def live(frame: pl.DataFrame, spec: Spec, place: Place, tell: Callable[[datetime], None] = lambda _: None) -> Lived:
@@ -148,17 +149,17 @@ class _History:
     """One history on its way through the flows."""
 
     def __init__(self, spec: Spec, place: Place, rules: Rules) -> None:
-        self._spec, cache, project = spec, place.cache, place.project
+        self._spec, own, project = spec, place.cache / place.name, place.project
         self._clock = LedClock(lambda: None, lambda _: None)
-        (cache / "trained").mkdir(parents=True, exist_ok=True)
-        trainer = KeptTrainer(place.trainer, cache / "trained")
-        self._ports: Ports = replace(in_memory(self._clock), trainer=trainer, models=Shelf(cache / "models"))
+        (place.cache / "trained").mkdir(parents=True, exist_ok=True)
+        trainer = KeptTrainer(place.trainer, place.cache / "trained")
+        self._ports: Ports = replace(in_memory(self._clock), trainer=trainer, models=Shelf(own / "models"))
         desk = Desk(self._ports.ledger, self._ports.leases, self._clock.now, Worker("replay"))
         self._follower = Follower(self._ports.ledger, spec.model)
         functions = functions_of(spec.functions, project)
         # Nobody sends requests in a backtest, and no traffic is never success: versions go live all at once.
         at_once = spec.model_copy(update={"rollout": Rolling(keep=spec.rollout.keep)})
-        self._steps = Steps(at_once, project, cache / "runs", self._ports, replay=True, functions=functions)
+        self._steps = Steps(at_once, project, own / "runs", self._ports, replay=True, functions=functions)
         hand, steps = Hand(self._ports.notes), self._steps
         measure = Measure(spec, self._ports.lake, hand, steps.shadow, functions, steps.shadows)
         self._watch = Watch(spec, desk, measure, self._follower, functions)

@@ -35,8 +35,7 @@ def played(name: str, lived: Lived, history: History) -> Played:
         TrainingFailed: no model ever served.
     """
     if not lived.standing.releases:
-        ended = [f.said for story in _runs(lived) for f in story.facts if isinstance(f, RenewEnded)]
-        raise TrainingFailed(f"policy {name}: no model ever served; the last run: {ended[-1] if ended else 'none'}")
+        raise TrainingFailed(f"no model ever served; {_last_words(lived)}")
     answered = _answered(lived, history)
     cut = history.cut
     kept, begins = scored_rows(cut.edges, cut.most)
@@ -51,6 +50,16 @@ def played(name: str, lived: Lived, history: History) -> Played:
     decisions = [each for s in stories if (each := _decision(s, history)) is not None]
     served = _served(lived, history)
     return Played(name, cut.start, scores, missed, served, tuple(decisions), sum(spent), sum(seconds))
+
+
+def _last_words(lived: Lived) -> str:
+    """What became of the last run; without one, what the last decision waited for."""
+    ended = [f.said for story in _runs(lived) for f in story.facts if isinstance(f, RenewEnded)]
+    if ended:
+        return f"the last run: {ended[-1]}"
+    reasons = [reason.said for _, _, each in lived.standing.decisions[-1:] for reason in each.because]
+    fewer = "the first model waits for as many labelled rows as train.at_least asks for"
+    return f"no run began: {'; '.join(reasons) or fewer}"
 
 
 def _answered(lived: Lived, history: History) -> pl.DataFrame:

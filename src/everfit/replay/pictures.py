@@ -84,8 +84,14 @@ def gain_against_cost(found: Backtest) -> Plot:
             [each.score for each in found.oracle],
             "hindsight",
         ),
+        Line(
+            "best schedule in hindsight, luck and all",
+            [float(each.retrains) for each in found.oracle],
+            [each.at_most for each in found.oracle],
+            "luck",
+        ),
     ]
-    scores = [*(dot.y for dot in dots), *(each.score for each in found.oracle)]
+    scores = [*(dot.y for dot in dots), *(end for each in found.oracle for end in (each.score, each.at_most))]
     axes = (
         root_axis(max([dot.x for dot in dots], default=1.0), "training runs"),
         axis_of(scores, f"mean {scale_of(found)}", pad=0.06),

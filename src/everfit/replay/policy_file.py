@@ -1,7 +1,7 @@
 """A policy of the user's own, read from a YAML file, to be played beside the others.
 
-Takes a file: `{name: mine, every: 7}`, `{name: mine, bench: {price: 0.1}}` or `{name: mine, rule: drop, by: 0.03}`;
-gives a frozen `Policy`; never plays it.
+Takes a file: `{name: mine, every: 7}`, `{name: mine, bench: {price: 0.1}}`, `{name: mine, rule: drop, by: 0.03}` or
+`{name: mine, triggers: [...]}` in a spec's words; gives a frozen `Policy`; never plays it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from everfit.decide.bench_options import BenchOptions
 from everfit.detect.stream import DETECTORS
-from everfit.errors import SpecError, UsageError
+from everfit.errors import SpecError
 from everfit.replay.matrix import Matrix
 from everfit.replay.play import Played, Rule, play, play_bench
 from everfit.replay.policies import RULES, AnyKs, AnyPsi, Cusum, DriftedShare, Drop, Every, Stream
@@ -34,6 +34,9 @@ class _Named(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=NAME, description="how it is called in the answer")
+
+
+Named = TypeVar("Named", bound=_Named)
 
 
 class EveryPolicy(_Named):
@@ -93,12 +96,21 @@ class PsiRule(_Named):
 
 
 @dataclass(frozen=True, slots=True)
+class TriggersPolicy:
+    """`triggers`, and perhaps `decide` and `train`, in a spec's words: read when the rest of the spec is known."""
+
+    name: str
+    text: str
+    file: str  # how errors call it
+
+
+@dataclass(frozen=True, slots=True)
 class LivePolicy:
     """A spec, played by the live flows over the rows themselves. Its labels come when the spec says, at any delay."""
 
     name: str
     text: str  # of the spec
-    play: Callable[[History], Played] = field(compare=False)
+    play: Callable[[History, Callable[[], None]], Played] = field(compare=False)  # calls back now and then, to be ended
 
 
 FilePolicy = EveryPolicy | BenchPolicy | NamedRule | DropRule | CusumRule | KsRule | ShareRule | PsiRule
@@ -112,11 +124,12 @@ WITH_PARAMETERS: Mapping[str, type[FilePolicy]] = {
     "psi_any": PsiRule,
 }
 KEYS: Mapping[str, type[FilePolicy]] = {"every": EveryPolicy, "bench": BenchPolicy, "rule": NamedRule}
+OF_SPEC = ("triggers", "decide", "train")  # what a policy file may say in a spec's words
 DETECTING = tuple(name for name in DETECTORS if name != "everfit")
 NAMES = (*WITH_PARAMETERS, *(name for name in RULES if name not in WITH_PARAMETERS), *DETECTING)
 
 
-def read_policy(path: Path) -> FilePolicy:
+def read_policy(path: Path) -> FilePolicy | TriggersPolicy:
     """Read a policy from a file.
 
     Raises:
@@ -128,7 +141,7 @@ def read_policy(path: Path) -> FilePolicy:
         raise SpecError(f"{path}: there is no such file; write for instance {{name: mine, every: 7}} into it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
-    return parse_policy(text, str(path))
+    return parse_triggers(text, str(path)) or parse_policy(text, str(path))
 
 
 def parse_policy(text: str, file: str = "policy.yaml") -> FilePolicy:
@@ -141,8 +154,31 @@ def parse_policy(text: str, file: str = "policy.yaml") -> FilePolicy:
 
     Raises:
         SpecError: with file, line, key and remedy.
-        UsageError: it holds triggers, which belong to a spec.
     """
+    plain, lines = _plain(text, file)
+    return _checked(_kind(plain, lines, file), plain, lines, file)
+
+
+def parse_triggers(text: str, file: str = "policy.yaml") -> TriggersPolicy | None:
+    """Read a policy of triggers from its text; None when it names none.
+
+    >>> parse_triggers('{name: weekly, triggers: [{name: sunday, schedule: "0 2 * * 0"}]}').name
+    'weekly'
+    >>> parse_triggers("{name: mine, every: 7}") is None
+    True
+
+    Raises:
+        SpecError: with file, line, key and remedy.
+    """
+    plain, lines = _plain(text, file)
+    if "triggers" not in plain:
+        return None
+    own = {key: each for key, each in plain.items() if key not in OF_SPEC}
+    return TriggersPolicy(_checked(_Named, own, lines, file).name, text, file)
+
+
+def _plain(text: str, file: str) -> tuple[dict[Any, Any], dict[str, int]]:
+    """The values of a text, and the line of each key."""
     try:
         root, plain = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
@@ -150,12 +186,7 @@ def parse_policy(text: str, file: str = "policy.yaml") -> FilePolicy:
         raise SpecError(f"{file}:{line}: this is not YAML: {error.problem}") from error
     if not isinstance(plain, dict) or not isinstance(root, yaml.MappingNode):
         raise SpecError(f"{file}:1: a policy is for instance {{name: mine, every: 7}}")
-    lines = {key: line for key, line in _lines(root) if key}
-    kind = _kind(plain, lines, file)
-    try:
-        return kind.model_validate(plain)
-    except ValidationError as error:
-        raise SpecError("\n".join(_said(item, kind, lines, file) for item in error.errors())) from None
+    return plain, {key: line for key, line in _lines(root) if key}
 
 
 def play_own(policy: FilePolicy, matrix: Matrix, portrait: Portrait, delay: int = 0) -> Played:
@@ -191,18 +222,24 @@ def _rule(
             return RULES[rule](matrix, portrait) if rule in RULES else Stream(rule)
 
 
+def _checked(kind: type[Named], plain: dict[Any, Any], lines: Mapping[str, int], file: str) -> Named:
+    try:
+        return kind.model_validate(plain)
+    except ValidationError as error:
+        raise SpecError("\n".join(_said(item, kind, lines, file) for item in error.errors())) from None
+
+
 def _kind(plain: dict[Any, Any], lines: Mapping[str, int], file: str) -> type[FilePolicy]:
     """Which policy it is, by its one key."""
-    if "triggers" in plain:
-        raise UsageError(
-            f"{file}:{lines['triggers']}: triggers: a policy file takes every, bench or rule; triggers belong to a "
-            "spec: write them there, and give it with --spec"
-        )
     found = [key for key in KEYS if key in plain]
     if len(found) != 1:
         given = ", ".join(str(key) for key in plain)
-        near = [each for key in plain for each in get_close_matches(str(key), list(KEYS), n=1)]
-        remedy = f"did you mean {near[0]!r}?" if near and not found else "give exactly one of every, bench and rule"
+        near = [each for key in plain for each in get_close_matches(str(key), [*KEYS, "triggers"], n=1)]
+        remedy = (
+            f"did you mean {near[0]!r}?"
+            if near and not found
+            else "give exactly one of every, bench, rule and triggers"
+        )
         raise SpecError(f"{file}:1: {given}: {remedy}")
     if found[0] != "rule":
         return KEYS[found[0]]
@@ -214,13 +251,13 @@ def _kind(plain: dict[Any, Any], lines: Mapping[str, int], file: str) -> type[Fi
     return WITH_PARAMETERS.get(rule, NamedRule)
 
 
-def _said(item: Any, kind: type[FilePolicy], lines: Mapping[str, int], file: str) -> str:
+def _said(item: Any, kind: type[_Named], lines: Mapping[str, int], file: str) -> str:
     place = ".".join(str(part) for part in item["loc"])
     line = lines.get(place, lines.get(place.split(".")[0], 1))
     match item["type"]:
         case "extra_forbidden":
             inside = BenchOptions if place.startswith("bench.") else kind
-            valid = sorted(inside.model_fields)
+            valid = sorted([*inside.model_fields, *(OF_SPEC if kind is _Named else ())])
             near = get_close_matches(place.split(".")[-1], valid, n=1, cutoff=0.5)
             what = f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; valid here: {', '.join(valid)}"
         case "missing":

@@ -6,7 +6,7 @@ it; never writes a key that a spec does not know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +42,12 @@ def spec_text(name: str, history: History, options: BacktestOptions) -> str | No
         return None
     if isinstance(chosen := own.get(name), LivePolicy):
         return chosen.text
+    note = [] if options.time else ["# time: the column that holds each row's time; the backtest had only an order"]
+    return written(name, spec_of(history, options) | _deciding(name, history, own), note)
+
+
+def spec_of(history: History, options: BacktestOptions) -> dict[str, Any]:
+    """What every policy of a backtest has in common, as the plain values of a spec."""
     excluded = [column for column in options.exclude if not column.startswith("_")]
     spec: dict[str, Any] = {
         "model": options.model,
@@ -51,19 +57,26 @@ def spec_text(name: str, history: History, options: BacktestOptions) -> str | No
     }
     if excluded:
         spec["features"] = {"exclude": excluded}
-    spec["observe"] = _observed(history, options)
+    spec["observe"] = observed(history, options)
     if options.trainer != DEFAULT_TRAINER or options.parameters or options.seed:
         train = {"with": options.trainer, "parameters": dict(options.parameters), "seed": options.seed}
         spec["train"] = {key: value for key, value in train.items() if value}
     if history.metric != default_metric(history.task):
         spec["judge"] = {"primary": history.metric}
-    spec |= _deciding(name, history, own)
-    note = [] if options.time else ["# time: the column that holds each row's time; the backtest had only an order"]
-    head = [f"# recommended by `everfit backtest`: {name}", *note]
-    return "\n".join([*head, yaml.safe_dump(spec, sort_keys=False, default_flow_style=None, width=100)])
+    return spec
 
 
-def _observed(history: History, options: BacktestOptions) -> dict[str, Any]:
+def written(name: str, spec: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+    """The text of a spec that does what the policy `name` did.
+
+    >>> written("never", {"model": "shop"}).splitlines()[0]
+    '# recommended by `everfit backtest`: never'
+    """
+    head = [f"# recommended by `everfit backtest`: {name}", *notes]
+    return "\n".join([*head, yaml.safe_dump(dict(spec), sort_keys=False, default_flow_style=None, width=100)])
+
+
+def observed(history: History, options: BacktestOptions) -> dict[str, Any]:
     """Windows as they were cut, and when labels count."""
     window: Any = {"rows": _rows(history)} if options.window is None else duration_text(options.window)
     observed = {"window": window}

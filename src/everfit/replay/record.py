@@ -61,6 +61,14 @@ class DelayCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Unplayed:
+    """A policy that ended without a number."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Backtest:
     """What each policy would have done."""
 
@@ -79,6 +87,7 @@ class Backtest:
     ranges: tuple[RangeGain, ...]
     slices: tuple[Slice, ...]  # empty unless a column was chosen
     delays: tuple[DelayCost, ...]  # of Everfit and the best fixed schedule, the asked delay first
+    unplayed: tuple[Unplayed, ...] = ()  # specs and triggers that ended without a model, or in an error
 
     def to_dict(self) -> dict[str, Any]:
         """As the plain values of the JSON file."""
@@ -88,7 +97,9 @@ class Backtest:
             "windows": self.windows,
             "label_delay": self.label_delay,
             "policies": [each.to_dict() for each in self.policies],
-            "oracle": [{"retrains": each.retrains, "score": each.score} for each in self.oracle],
+            "oracle": [
+                {"retrains": each.retrains, "score": each.score, "at_most": each.at_most} for each in self.oracle
+            ],
             "ageing": list(self.ageing),
             "recommended": self.advice.to_dict(),
             "seconds": {"training": self.seconds[0], "scoring": self.seconds[1]},
@@ -110,6 +121,7 @@ class Backtest:
                 }
                 for each in self.delays
             ],
+            "unplayed": [{"name": each.name, "why": each.why} for each in self.unplayed],
         }
 
 

@@ -48,6 +48,38 @@ def _sentences(found: Backtest) -> Iterator[str]:
         yield f"{many} {'model' if many == 1 else 'models'} could not be trained; the replay went on with what served"
 
 
+def hindsight_of(found: Backtest) -> list[str]:
+    """How the best in hindsight was read, and which policies lie above it and why, in sentences; none without it.
+
+    A policy of more runs than it has, or of other rows and stored models, may be better than any schedule of recent
+    rows. One that is itself such a schedule lies above it by luck, or since the better schedule was not told from luck.
+    """
+    if not found.oracle:
+        return []
+    best = found.oracle[-1]
+    said = (
+        f"best in hindsight, at most {best.retrains} retrains of recent rows: {points(best.score)} (chosen on half of "
+        f"the rows and read on the other half, so luck earns nothing) to {points(best.at_most)} (chosen and read on "
+        "the same rows, luck and all)"
+    )
+    above = [each for each in ranked(found) if each.score > best.score]
+    more = [each.name for each in above if each.played.runs > best.retrains]
+    rest = [each for each in above if each.name not in more]
+    other = [each.name for each in rest if any(_length(cell) != found.read.start for cell in each.played.served)]
+    alike = [each.name for each in rest if each.name not in other]
+    reasons = (
+        (more, "more runs"),
+        (other, "models of other rows, which these schedules do not have"),
+        (alike, "schedules that half of the rows did not tell from luck"),
+    )
+    parts = [f"{', '.join(names)} with {why}" for names, why in reasons if names]
+    return [_sentence(each, ()) for each in (said, *([f"above the lower figure: {'; '.join(parts)}"] if parts else ()))]
+
+
+def _length(cell: tuple[int, int]) -> int:
+    return cell[1] - cell[0] + 1
+
+
 def when(found: Backtest, window: int) -> str:
     """The day on which a window begins; empty where days are not known."""
     begins = found.read.begins

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,8 +13,10 @@ from deltalake import write_deltalake
 
 from everfit.app.backtest import Asked, Plan, plan
 from everfit.app.inferred import delay_of
-from everfit.errors import UsageError
+from everfit.errors import SpecError, UsageError
 from everfit.replay.policy_file import LivePolicy
+from everfit.retrain.options import Last
+from everfit.spec import parse_spec
 
 ROWS = 2400
 BEGIN = datetime(2026, 1, 1)
@@ -178,3 +181,78 @@ def test_prices_and_slices_are_handed_on(folder: Path) -> None:
 )
 def test_a_label_delay_is_windows_or_a_duration(text: str, clock: bool, delay: int | timedelta) -> None:
     assert delay_of(text, clock=clock) == delay
+
+
+def policy_file(folder: Path, text: str) -> Path:
+    (folder / "policy.yaml").write_text(text)
+    return folder / "policy.yaml"
+
+
+WEEKLY = """
+name: weekly
+triggers: [{name: sunday, schedule: "0 2 * * 0"}]
+decide: {cool_down: 2d}
+train: {rows: {last: 20d}}
+"""
+
+
+def test_triggers_of_a_file_stand_in_the_place_of_those_of_the_spec(folder: Path) -> None:
+    (folder / "everfit.yaml").write_text(SPEC + "triggers: [{name: volume, new_rows: 100}]\n")
+    own = planned(folder, spec=True, files=(policy_file(folder, WEEKLY),)).options.own
+    assert [each.name for each in own] == ["spec", "weekly"]
+    spec, weekly = (parse_spec(each.text) for each in own if isinstance(each, LivePolicy))
+    assert [trigger.name for trigger in weekly.triggers] == ["sunday"]
+    assert weekly.decide.cool_down == timedelta(days=2)
+    assert (weekly.train.rows, weekly.train.trainer) == (Last(last=timedelta(days=20)), "train:fit")
+    changed = {"triggers": spec.triggers, "decide": spec.decide, "train": spec.train}
+    assert weekly.model_copy(update=changed) == spec, "all else is the user's spec"
+
+
+def test_triggers_without_a_spec_stand_in_what_the_backtest_knows(folder: Path) -> None:
+    wishes: dict[str, Any] = {"target": "late", "label_delay": "3d", "window": "5d", "metric": "log_loss"}
+    (policy,) = planned(folder, files=(policy_file(folder, WEEKLY),), **wishes).options.own
+    assert isinstance(policy, LivePolicy)
+    spec = parse_spec(policy.text)
+    assert (spec.target, spec.time, spec.task, spec.primary) == ("late", "at", "binary", "log_loss")
+    assert (spec.observe.window, spec.observe.labels_mature_after) == (timedelta(days=5), timedelta(days=3))
+    assert set(spec.features.exclude) == {"raw", "id"}
+    assert (spec.train.at_least, spec.judge.at_least) == (480, 48), (
+        "the first model learns from what all first models learn from"
+    )
+
+
+def test_what_is_typed_is_played_by_the_spec_too(folder: Path) -> None:
+    typed: dict[str, Any] = {
+        "metric": "accuracy",
+        "label_delay": "9d",
+        "exclude": ("raw", "_ours", "price"),
+        "window": "6d",
+    }
+    with pytest.raises(UsageError, match="no column is left"):
+        planned(folder, spec=True, **typed)
+    typed["exclude"] = ()
+    (policy,) = planned(folder, spec=True, **typed, trainer="train:fit").options.own
+    assert isinstance(policy, LivePolicy)
+    spec = parse_spec(policy.text)
+    assert (spec.primary, spec.observe.labels_mature_after, spec.observe.window) == (
+        "accuracy",
+        timedelta(days=9),
+        timedelta(days=6),
+    )
+    assert spec.train.parameters == {"depth": 3}
+
+
+def test_triggers_that_do_not_fit_the_task_name_their_line(folder: Path) -> None:
+    text = "name: decay\ntriggers:\n  - {name: fell, performance: {metric: rmse}}\n"
+    with pytest.raises(SpecError, match=r"policy.yaml:2: triggers: 'rmse' is not a metric for binary"):
+        planned(folder, target="late", files=(policy_file(folder, text),))
+
+
+def test_iso_texts_order_the_rows_and_others_are_pointed_out(folder: Path) -> None:
+    at = pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%S")
+    HISTORY.with_columns(at).write_parquet(folder / "texts.parquet")
+    assert planned(folder, "texts.parquet", target="late").options.time == "at"
+    HISTORY.with_columns(pl.col("at").dt.strftime("%d.%m.%Y %H:%M")).write_parquet(folder / "local.parquet")
+    found = planned(folder, "local.parquet", target="late")
+    assert found.options.time is None
+    assert any("'01.01.2026 00:00' may mean several days: write 2026-01-31T23:15:00" in said for said in found.said)

@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "broken.py").write_text("def fit(frame:\n")
     (made / "wrong-policy.yaml").write_text("name: mine\nrule: droop\n")
     (made / "taken-policy.yaml").write_text("{name: never, every: 7}")
-    (made / "triggers-policy.yaml").write_text("name: mine\ntriggers: []\n")
+    (made / "triggers-policy.yaml").write_text("name: mine\ntriggers:\n  - {name: decay, performance: {drop: -1}}\n")
     return made
 
 
@@ -84,7 +84,9 @@ def run(folder: Path, *words: object) -> Result:
         pytest.param("rows.parquet --target late --policies every0", "'every0' is no policy", id="every nothing"),
         pytest.param("rows.parquet --target late --policies ,", "--policies: name some of", id="no policy"),
         pytest.param("rows.parquet --target late --policy taken-policy.yaml", "is called 'never'", id="a name twice"),
-        pytest.param("rows.parquet --target late --policy triggers-policy.yaml", "with --spec", id="triggers"),
+        pytest.param(
+            "rows.parquet --target late --time place --policy triggers-policy.yaml", "without times", id="triggers"
+        ),
         pytest.param("rows.parquet --target late --window 7x", "--window 7x: not a duration", id="window"),
         pytest.param("rows.parquet --target late --window 0d", "longer than nothing", id="a window of nothing"),
         pytest.param("rows.parquet --target late --window 1d --time place", "column of times", id="window, no time"),
@@ -126,6 +128,7 @@ def test_what_is_wrong_is_said_with_the_remedy(folder: Path, words: str, said: s
             "wrong-policy.yaml:2: rule: there is no rule 'droop'; did you mean",
         ),
         ("--target late --policy nowhere.yaml", "nowhere.yaml: there is no such file"),
+        ("--target late --policy triggers-policy.yaml", "triggers-policy.yaml:3: triggers[0].performance.drop: input"),
     ],
 )
 def test_a_wrong_file_of_wishes_names_its_line(folder: Path, words: str, said: str) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from everfit.replay.backtested import render
+from everfit.replay.oracle import Hindsight
 from everfit.replay.pictures import every_picture, gain_against_cost, over_time, pareto, recalls, trailing
 from everfit.replay.plot import HEIGHT, WIDTH, Content, Dot, Line, axis_of, plot, root_axis
-from everfit.replay.saying import advice_of, ranked, scale_of
+from everfit.replay.record import Unplayed
+from everfit.replay.saying import advice_of, hindsight_of, ranked, scale_of
 from tests.unit.replay.answers import FIRST, backtest
 from tests.unit.replay.test_report import HOSTILE, read
 
@@ -56,6 +58,30 @@ def test_the_page_says_what_was_found(page: str) -> None:
         "everfit 2 0.7600",  # a label delay
     ):
         assert said in text, said
+
+
+def test_a_policy_without_a_number_says_why(page: str) -> None:
+    assert "no number" not in words(page)
+    lost = replace(FOUND, unplayed=(Unplayed("spec", f"no model ever served; {HOSTILE}"),))
+    text = words(render(lost, "lost"))
+    assert "spec no number: no model ever served" in text
+    assert "img" not in read(render(lost, "lost")).tags
+
+
+def test_what_lies_above_the_best_in_hindsight_is_explained() -> None:
+    read_, above = hindsight_of(replace(FOUND, oracle=(Hindsight(2, 0.65, 0.7, (3, 8)),)))
+    assert "at most 2 retrains of recent rows: 0.6500 (chosen on half of the rows" in read_
+    assert "to 0.7000 (chosen and read on the same rows" in read_
+    assert above == (
+        "Above the lower figure: every1, everfit with more runs; every5 with schedules that half of the rows did not "
+        "tell from luck."
+    )
+    served = ((0, 3),) * len(FOUND.policies[3].played.served)
+    other = replace(FOUND.policies[3], played=replace(FOUND.policies[3].played, served=served))
+    moved = replace(FOUND, policies=(*FOUND.policies[:3], other), oracle=(Hindsight(9, 0.65, 0.7, (3, 8)),))
+    assert "every5 with models of other rows" in hindsight_of(moved)[1]
+    assert len(hindsight_of(replace(FOUND, oracle=(Hindsight(9, 0.9, 0.9, ()),)))) == 1
+    assert hindsight_of(replace(FOUND, oracle=())) == []
 
 
 def test_every_number_of_a_picture_is_in_a_table_too(page: str) -> None:

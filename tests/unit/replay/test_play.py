@@ -173,6 +173,25 @@ def test_hindsight_earns_no_credit_for_noise() -> None:
     assert np.mean(found) == pytest.approx(0.8, abs=0.006)  # 3 standard errors; chosen on all rows it is 0.84
 
 
+def test_where_nothing_can_be_gained_hindsight_is_never_and_luck_stands_beside_it() -> None:
+    low, high = [], []
+    for seed in range(12):
+        matrix, _ = matrix_of(lambda first, last, window: 0.8 - 0.001 * last, noise=0.05, seed=seed)  # newer is worse
+        best = best_schedules(matrix, 0, [18])[0]
+        never = play_policy("never", matrix, portrait()).score
+        low.append(best.score - never)
+        high.append(best.at_most - never)
+    assert np.mean(low) == pytest.approx(0.0, abs=0.004)
+    assert np.mean(high) > 0.005
+
+
+def test_more_retrains_allowed_are_never_worse_with_luck() -> None:
+    found = best_schedules(matrix_of(flip_at(30), noise=0.02)[0], 0, [0, 1, 2, 5, 18])
+    assert (np.diff([each.at_most for each in found]) >= 0).all()
+    assert all(each.at_most >= each.score for each in found)
+    assert (found[0].windows, len(found[1].windows)) == ((), 1)
+
+
 def test_hindsight_never_uses_a_model_before_its_labels() -> None:
     matrix, _ = matrix_of(flip_at(30))
     assert best_schedules(matrix, 3, [1])[0].windows[0] >= 33

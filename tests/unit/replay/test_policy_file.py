@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from everfit.errors import SpecError, UsageError
+from everfit.errors import SpecError
 from everfit.replay.play import play_bench
 from everfit.replay.policies import play_policy
-from everfit.replay.policy_file import NAMES, parse_policy, play_own, read_policy
+from everfit.replay.policy_file import NAMES, TriggersPolicy, parse_policy, parse_triggers, play_own, read_policy
 from everfit.replay.portrait import Portrait
 from tests.unit.replay.histories import ROWS, cut_of, flip_at, matrix_of, stale
 
@@ -48,7 +48,10 @@ def test_every_rule_plays(rule: str) -> None:
         pytest.param("7", "p.yaml:1: a policy is for instance", id="no mapping"),
         pytest.param("name: mine\nevery: 0", "p.yaml:2: every: input should be greater than 0, but it is 0", id="zero"),
         pytest.param("name: mine\nevry: 7", "did you mean 'every'", id="an unknown key alone"),
-        pytest.param("name: mine\nevery: 7\nrule: adwin", "exactly one of every, bench and rule", id="two kinds"),
+        pytest.param("name: mine\ntrigers: []", "did you mean 'triggers'", id="an unknown key, triggers"),
+        pytest.param(
+            "name: mine\nevery: 7\nrule: adwin", "exactly one of every, bench, rule and triggers", id="two kinds"
+        ),
         pytest.param("name: mine\nevery: 7\nextra: 1", "p.yaml:3: extra: unknown key; valid here: every, name", id="x"),
         pytest.param("every: 7", "p.yaml:1: name: is required and missing", id="no name"),
         pytest.param(
@@ -66,9 +69,11 @@ def test_errors_name_line_key_and_remedy(text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_triggers_belong_to_a_spec() -> None:
-    with pytest.raises(UsageError, match=r"p.yaml:2: triggers: .* give it with --spec"):
-        parse_policy("name: mine\ntriggers: []", "p.yaml")
+def test_triggers_wait_for_the_rest_of_a_spec() -> None:
+    text = "name: mine\ntriggers: [{name: weekly, new_rows: 70}]\ndecide: {cool_down: 0s}"
+    assert parse_triggers(text, "p.yaml") == TriggersPolicy("mine", text, "p.yaml")
+    with pytest.raises(SpecError, match=r"p.yaml:3: every: unknown key; valid here: decide, name, train, triggers"):
+        parse_triggers("name: mine\ntriggers: []\nevery: 7", "p.yaml")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
