@@ -6,6 +6,7 @@ the year or hides a result: whatever it shows, it says.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
@@ -21,23 +22,32 @@ from everfit.clock import rest, ticks
 from everfit.demo import stage
 from everfit.demo.drive import TRAINING, replay, slots
 from everfit.demo.flights import FEATURES, read_flights
+from everfit.demo.meddler import DAYS as MEDDLING
+from everfit.demo.meddler import Meddler
 from everfit.demo.rivals import score_never
 from everfit.demo.score import Result, results
 from everfit.demo.tell import Progress, champions_table, table
 from everfit.errors import EverfitError, UsageError
-from everfit.facts import ReleaseEnded, RenewBegan
+from everfit.facts import ReleaseEnded, ReleasePlanned, RenewBegan
 from everfit.flows.durable import Follower
 from everfit.ports import Table
 from everfit.replay.report import render
 from everfit.replay.story import story_from
-from everfit.standing import Standing
+from everfit.standing import Standing, Story
 
 BEGIN = datetime(2013, 2, 1, 5, tzinfo=UTC)  # midnight in New York
 WHOLE_YEAR = 334
 WEEKLY = f"weekly_{stage.WEEKLY_DAYS}d"  # how the rival calls itself
 RIVALS = ("everfit", "never", "weekly")
-BAD_WHY = "somebody thinks that January's model was better"
-BAD_DAYS = 21  # before the end: time enough for a bad version to be tried and taken back
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """What became of the model that was kept back and that a person forced live all the same."""
+
+    version: int
+    outcome: str  # of its release
+    answered: int  # flights
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +59,7 @@ class Year:
     results: dict[str, Result]
     weekly_runs: int
     rolled_back: float  # seconds
-
-
-@dataclass(slots=True)
-class BadVersion:
-    """Near the end somebody lets the model of January serve again, by hand: the guard is to find out."""
-
-    playing: stage.Stage
-    since: datetime
-    progress: Progress
-    asked: bool = False
-
-    def try_it(self, now: datetime, standing: Standing) -> None:
-        """Ask for it once, as soon as no release is under way and another version serves."""
-        champion = standing.champion
-        quiet = standing.history.releasing is None and standing.history.recalling is None
-        if self.asked or now < self.since or not quiet or champion is None or champion.version == 1:
-            return
-        self.asked = True
-        self.progress.say(f'  $ everfit recall 1 --why "{BAD_WHY}"')
-        self.progress.say(f"  {self.playing.everfit('recall', '1', '--why', BAD_WHY).strip()}")
+    forced: Forced | None  # the model that somebody forced live; None: the days were too few for it
 
 
 def run(folder: Path, *, days: int, json_file: Path | None) -> None:
@@ -91,13 +82,14 @@ def run(folder: Path, *, days: int, json_file: Path | None) -> None:
         follower = app.follower()
         _first_champion(playing, client, flights, follower, progress)
         with stage.rivals(folder, flights, (BEGIN, until)) as rivals:
-            bad = BadVersion(playing, until - timedelta(days=BAD_DAYS), progress)
+            meddler = Meddler(playing, until - timedelta(days=MEDDLING), progress.say)
 
             def after_day(now: datetime) -> None:
                 for entry in follower.news():
                     progress.entry(entry)
                 progress.day(now, follower.standing())
-                bad.try_it(now, follower.standing())
+                meddler.after_day(now, follower.standing())
+                _until_done(app, now)
 
             answered = replay(client, slots(flights, BEGIN, until), after_day)
             after_day(until)
@@ -107,13 +99,23 @@ def run(folder: Path, *, days: int, json_file: Path | None) -> None:
                 rest(0.1)
         if rivals.returncode:
             raise EverfitError(f"the rivals failed: {(folder / 'rivals' / 'log.txt').read_text()[-500:]}")
-        year = _measure(app, flights, (BEGIN, until), took)
+        year = _measure(app, flights, (BEGIN, until), took, meddler)
     report = _report(folder, app, year)
     _say(year, progress)
     seconds = ticks() - since
     progress.say(f"\nreport: {report}\n{seconds:.0f} seconds")
     if json_file is not None:
         json_file.write_text(json.dumps(_told(year, seconds, report), indent=2) + "\n")
+
+
+def _until_done(app: App, now: datetime) -> None:
+    """Wait for what follows from a person's word: flights that are sent meanwhile would be answered by whoever serves
+    before it, at a time after it."""
+    until = ticks() + TRAINING.total_seconds()
+    while runs := app.store.due(app.spec.model, now):
+        if ticks() > until:
+            raise EverfitError(f"{', '.join(runs)} takes too long; see {app.settings.state / 'up.log'}")
+        rest(0.02)
 
 
 def _first_champion(
@@ -155,7 +157,7 @@ def _roll_back(playing: stage.Stage, client: Client, flights: pl.DataFrame, prog
     return took
 
 
-def _measure(app: App, flights: pl.DataFrame, span: tuple[datetime, datetime], took: float) -> Year:
+def _measure(app: App, flights: pl.DataFrame, span: tuple[datetime, datetime], took: float, meddler: Meddler) -> Year:
     standing = app.standing()
     lake = app.lake.read(Table.PREDICTIONS, since=span[0], until=span[1])
     served = lake.select("_id", "_score", "_arrived").collect().sort("_arrived").unique("_id", keep="first")
@@ -170,7 +172,16 @@ def _measure(app: App, flights: pl.DataFrame, span: tuple[datetime, datetime], t
         .join(weekly.rename({"score": "weekly"}), on="flight_id", how="left")
     )
     done = json.loads((app.settings.project / "rivals" / "done.json").read_text())
-    return Year(rows, standing, results(rows, list(RIVALS)), done[WEEKLY]["retrains"], took)
+    forced = _forced(meddler.story(standing), lake)
+    return Year(rows, standing, results(rows, list(RIVALS)), done[WEEKLY]["retrains"], took, forced)
+
+
+def _forced(story: Story | None, predictions: pl.LazyFrame) -> Forced | None:
+    plan, ended = (story.find(ReleasePlanned), story.find(ReleaseEnded)) if story else (None, None)
+    if plan is None or ended is None:
+        return None
+    answered = predictions.filter(pl.col("_model") == plan.candidate).select(pl.len()).collect().item()
+    return Forced(plan.version, ended.outcome, answered)
 
 
 def _report(folder: Path, app: App, year: Year) -> Path:
@@ -197,13 +208,23 @@ def _counts(year: Year) -> dict[str, int]:
 
 def _told(year: Year, seconds: float, report: Path) -> dict[str, object]:
     auc = {name: round(result.pooled, 5) for name, result in year.results.items()}
-    return {**_counts(year), "roc_auc": auc, "seconds": round(seconds, 1), "report": str(report.resolve())}
+    forced = dataclasses.asdict(year.forced) if year.forced else None
+    return {
+        **_counts(year),
+        "forced": forced,
+        "roc_auc": auc,
+        "seconds": round(seconds, 1),
+        "report": str(report.resolve()),
+    }
 
 
 def _say(year: Year, progress: Progress) -> None:
     counts = _counts(year)
     progress.say("\nchampions")
     progress.say(champions_table(_champions(year)))
+    if forced := year.forced:
+        came = f"{forced.outcome.replace('_', ' ')}; it answered {forced.answered:,} of {year.rows.height:,} flights"
+        progress.say(f"\nversion {forced.version}, kept back and then recalled by hand: {came}")
     progress.say("\nthe same flights, three policies")
     runs = {"everfit": counts["retrains"], "never": 0, "weekly": year.weekly_runs}
     rows = [

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
+from everfit.client import Client
 from everfit.clock import rest, ticks
 from everfit.demo.flights import PARAMETERS
 from everfit.errors import EverfitError, UsageError
@@ -55,7 +56,7 @@ decide: {{bench: {{every: 5}}}}            # five days a bench window: one of tw
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stage:
     """Where the demo plays."""
 
@@ -66,6 +67,23 @@ class Stage:
     def everfit(self, *words: str) -> str:
         """Type a command, as a user would; what it says."""
         return command(self.folder, *words)
+
+    def restart(self, parameters: Mapping[str, object]) -> None:
+        """Write other training parameters into the spec, and begin `everfit up` again at the same address.
+
+        Raises:
+            EverfitError: it does not serve its champion again.
+        """
+        self.up.terminate()
+        self.up.wait()
+        write_spec(self.folder, parameters)
+        self.up, _ = _begun(self.folder, port=self.url.rpartition(":")[2])
+        with Client(self.url) as client:
+            until = ticks() + PATIENCE
+            while not client.is_ready():
+                if ticks() > until:
+                    raise EverfitError(f"`everfit up` does not serve again; see {self.folder / '.everfit' / 'up.log'}")
+                rest(0.05)
 
 
 def command(folder: Path, *words: str) -> str:
@@ -93,22 +111,37 @@ def prepare(folder: Path) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).write_text("This folder is emptied whenever the demo begins.\n")
-    parameters = json.dumps(PARAMETERS).replace('"', "")
-    (folder / "everfit.yaml").write_text(SPEC.format(parameters=parameters))
+    write_spec(folder, PARAMETERS)
+
+
+def write_spec(folder: Path, parameters: Mapping[str, object]) -> None:
+    """Write everfit.yaml with parameters of the training."""
+    (folder / "everfit.yaml").write_text(SPEC.format(parameters=json.dumps(dict(parameters)).replace('"', "")))
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[Stage]:
     """`everfit up --clock events` on a free port, until the block ends."""
-    environment = {**os.environ, "EVERFIT_PORT": "0", "EVERFIT_LOG": "warning"}
+    stage = Stage(folder, *_begun(folder, port="0"))
+    try:
+        yield stage
+    finally:
+        stage.up.terminate()
+        stage.up.wait()
+
+
+def _begun(folder: Path, *, port: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Begin `everfit up`; its process and its address, once it listens."""
+    environment = {**os.environ, "EVERFIT_PORT": port, "EVERFIT_LOG": "warning"}
     words = [sys.executable, "-m", "everfit", "up", str(folder), "--clock", "events"]
     with (folder / "up.out").open("wb") as out:
         process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=environment)
-        try:
-            yield Stage(folder, process, _address(folder, process))
-        finally:
-            process.terminate()
-            process.wait()
+    try:
+        return process, _address(folder, process)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
 
 
 def _address(folder: Path, process: subprocess.Popen[bytes]) -> str:
