@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everfit.decide.bench import Bench, Move, Run, Why, next_move
 from everfit.decide.bench_options import BenchOptions
 from everfit.decide.bench_reads import Member, Rows
 from everfit.replay.play import play_bench
+from tests.examples import examples
 from tests.unit.replay.histories import flip_at, matrix_of, returning, stale
 
 OPTIONS = BenchOptions()
@@ -54,7 +55,7 @@ def told(move: Move) -> tuple[object, ...]:
 
 
 @given(benches())
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_every_bench_has_one_move_and_keeps_the_limits(bench: Bench) -> None:
     move = next_move(bench, OPTIONS)
     assert told(move) == told(next_move(bench, OPTIONS))
@@ -69,7 +70,7 @@ def test_every_bench_has_one_move_and_keeps_the_limits(bench: Bench) -> None:
 
 
 @given(benches(), st.integers(0, 2**32 - 1))
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_labels_that_have_not_come_change_nothing(bench: Bench, seed: int) -> None:
     late = replace(bench, scores=bench.scores.copy())
     late.scores[:, bench.matured[-1] + 1 :] = np.random.default_rng(seed).uniform(size=1)
@@ -78,7 +79,7 @@ def test_labels_that_have_not_come_change_nothing(bench: Bench, seed: int) -> No
 
 
 @given(benches())
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_a_member_without_a_won_window_never_serves(bench: Bench) -> None:
     move = next_move(bench, OPTIONS)
     if move.serve.place != bench.served[-1]:
@@ -87,7 +88,7 @@ def test_a_member_without_a_won_window_never_serves(bench: Bench) -> None:
 
 
 @given(st.integers(0, 2), st.integers(0, 50), st.integers(0, 3))
-@settings(max_examples=12, deadline=None)
+@examples(12)
 def test_the_budget_holds_at_every_window_of_a_play(world: int, seed: int, delay: int) -> None:
     played = play_bench(matrix_of(WORLDS[world], 60, 0.005, seed)[0], delay)
     spent = np.zeros(60)
@@ -98,7 +99,7 @@ def test_the_budget_holds_at_every_window_of_a_play(world: int, seed: int, delay
 
 
 @given(st.integers(0, 2), st.integers(0, 50), st.integers(20, 50))
-@settings(max_examples=12, deadline=None)
+@examples(12)
 def test_a_play_never_looks_ahead(world: int, seed: int, cut: int) -> None:
     whole = play_bench(matrix_of(WORLDS[world], 60, 0.005, seed)[0])
     part = play_bench(matrix_of(WORLDS[world], cut, 0.005, seed)[0])

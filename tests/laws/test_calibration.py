@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -26,8 +26,9 @@ from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
 from everfit.profile.table import learn_bins, portray
 from tests.days import normal_counts, part, plain_lens
+from tests.examples import examples
 
-law = settings(derandomize=True, deadline=None, max_examples=60)
+law = examples(60)
 Floats = NDArray[np.float64]
 Days = Callable[[np.random.Generator, tuple[int, int]], Floats]
 COLUMNS, HEALTHY, LATER, SEEDS = 5, 30, 100, 50
@@ -169,7 +170,7 @@ def test_scores_of_multinomial_windows_have_variance_one_and_are_uncorrelated() 
     assert np.corrcoef(scores[:, :3].T) == pytest.approx(np.eye(3), abs=0.03)
 
 
-@settings(derandomize=True, deadline=None, max_examples=20)
+@examples(20)
 @given(st.integers(0, 1000), st.sampled_from([np.exp, np.cbrt, lambda x: 3 * x + 7]))
 def test_scores_do_not_change_with_the_unit(seed: int, transform: Callable[[Floats], Floats]) -> None:
     rows = np.random.default_rng(seed).normal(size=(6, 120))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everfit.detect.decay import (
@@ -26,6 +26,7 @@ from everfit.detect.decay import (
     smallest_drop,
 )
 from everfit.detect.proven import Between
+from tests.examples import examples
 
 HEALTHY, LATER, ROWS, RATE, RUNS = 40, 150, 400, 1 / 25, 50  # 6 alarms a run are allowed on average
 OTHERS = ("independent rows", "days hang together", "weeks")
@@ -104,7 +105,7 @@ def test_alarms_times_the_threshold_stay_below_the_windows(proved: bool) -> None
     assert np.mean(counts) > 0.3 or proved, "a bound that is never approached tests nothing"
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.floats(0.01, 0.9), st.floats(1e-6, 0.5))
 def test_the_state_is_finite_and_never_negative(many: list[int], mean: float, rate: float) -> None:
     state = Decay()
@@ -123,7 +124,7 @@ def test_the_state_is_finite_for_ever() -> None:
     assert all(0 <= bet < 1e11 for bet in state.bets)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=80))
 def test_the_order_of_rows_and_counting_equal_ones_play_no_role(rows: list[float]) -> None:
     order = np.random.default_rng(len(rows)).permutation(len(rows))
@@ -134,7 +135,7 @@ def test_the_order_of_rows_and_counting_equal_ones_play_no_role(rows: list[float
     assert first.p_value == pytest.approx(second.p_value)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.floats(0, 0.3), st.floats(0, 0.3))
 def test_more_tolerance_never_alarms_earlier(many: list[int], one: float, two: float) -> None:
     small, large = sorted((one, two))
@@ -152,7 +153,7 @@ def test_more_tolerance_never_alarms_earlier(many: list[int], one: float, two: f
     assert first_alarm(large) >= first_alarm(small)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(st.integers(0, 50), st.integers(50, 400), st.integers(2, 5), st.integers(5, 20))
 def test_more_held_out_rows_never_raise_the_limit(k: int, rows: int, times: int, windows: int) -> None:
     few = learn_losses("e", [errors(k, rows)] * windows)
@@ -165,7 +166,7 @@ def test_more_held_out_rows_never_raise_the_limit(k: int, rows: int, times: int,
         assert more.limit <= few.limit + 1e-12
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(st.floats(1e-6, 0.5), st.integers(0, 50))
 def test_the_two_looks_share_the_rate_and_a_smaller_one_never_alarms_earlier(rate: float, k: int) -> None:
     _, whole = advance_losses(Decay(), known(0.2, 50), errors(k, 50), rate)
@@ -175,7 +176,7 @@ def test_the_two_looks_share_the_rate_and_a_smaller_one_never_alarms_earlier(rat
     assert whole.alarm or not half.alarm
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(st.floats(-50, 5), st.floats(-3, 3))
 def test_one_shocked_window_multiplies_the_evidence_by_little(shock: float, before: float) -> None:
     levels = np.random.default_rng(0).normal(size=30)

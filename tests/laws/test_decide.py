@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everfit.app.explain import rerun_decision
@@ -62,6 +62,7 @@ from everfit.fold import fold
 from everfit.ledger import Entry, sealed
 from everfit.retrain.recipe import LakeVersion
 from everfit.standing import run_of
+from tests.examples import examples
 from tests.unit.builders import DAY, START, candidate, chained, champion, day, going_live, training
 
 NOW = START + 30 * DAY
@@ -197,7 +198,7 @@ def rules(draw: st.DrawFn) -> Rules:
 
 
 # ---- laws ------------------------------------------------------------------------------------------------------------
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(histories(), rules())
 def test_decide_is_total_and_the_same_each_time(past: History, asked: Rules) -> None:
     decision = decide(past, asked, NOW)
@@ -209,7 +210,7 @@ def test_decide_is_total_and_the_same_each_time(past: History, asked: Rules) -> 
         assert all(reason.evidence for reason in decision.because)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(histories(), triggers("t0"), st.sampled_from(("all", "any")))
 def test_an_unknown_condition_never_makes_a_trigger_fire(past: History, trigger: Trigger, how: str) -> None:
     sight = Sight(past, Rules((), Deciding(), "roc_auc", 700), NOW)
@@ -222,7 +223,7 @@ def test_an_unknown_condition_never_makes_a_trigger_fire(past: History, trigger:
         assert both.fires is not True
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(histories(), rules(), st.booleans())
 def test_a_paused_or_frozen_model_never_retrains(past: History, asked: Rules, paused: bool) -> None:
     if paused:
@@ -234,7 +235,7 @@ def test_a_paused_or_frozen_model_never_retrains(past: History, asked: Rules, pa
     assert not isinstance(decide(past, asked, NOW), Retrain | AskHuman)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(histories(), rules())
 def test_broken_data_block_everything_but_a_persons_wish(past: History, asked: Rules) -> None:
     bad = WindowRecord(day(7), 900, (broken,), "c1", (Signal("drift.psi", "hour", 0.01, 90, effect=0.0, p_value=0.5),))
@@ -243,7 +244,7 @@ def test_broken_data_block_everything_but_a_persons_wish(past: History, asked: R
     assert "hour" in decision.columns
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(histories(), rules())
 def test_the_same_evidence_never_causes_two_runs(past: History, asked: Rules) -> None:
     """Decide, run, decide again: whatever comes of the runs, none is begun by what began one before."""
@@ -311,7 +312,7 @@ class Told:
         return decision
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(told_days(), rules())
 def test_a_decision_that_is_taken_again_from_its_ledger_agrees(days: list[list[Fact]], asked: Rules) -> None:
     told = Told(asked)

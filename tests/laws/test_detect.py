@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from everfit.detect.battery import drift_alarms, read_drift
@@ -25,9 +25,10 @@ from everfit.detect.signal import Signal
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
 from everfit.profile.table import learn_bins, portray
+from tests.examples import examples
 
 Two = tuple[list[int], list[int]]
-law = settings(derandomize=True, deadline=None, max_examples=100)
+law = examples(100)
 pairs = st.integers(1, 30).flatmap(
     lambda n: st.tuples(*[st.lists(st.integers(0, 500), min_size=n, max_size=n).filter(any)] * 2)
 )
@@ -77,7 +78,7 @@ def readings(then: pl.DataFrame, now: pl.DataFrame, kind: Kind) -> list[float | 
     ]
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@examples(30)
 @given(st.integers(0, 1000), st.floats(-1, 1), st.booleans())
 def test_an_increasing_transform_changes_nothing(seed: int, shift: float, tied: bool) -> None:
     chance = np.random.default_rng(seed)
@@ -89,7 +90,7 @@ def test_an_increasing_transform_changes_nothing(seed: int, shift: float, tied: 
     assert bent == pytest.approx(plain)
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@examples(30)
 @given(st.integers(0, 1000), st.permutations("abcdefgh"))
 def test_renaming_categories_on_both_sides_changes_nothing(seed: int, names: list[str]) -> None:
     chance = np.random.default_rng(seed)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from everfit.detect.metrics import Values
 from everfit.detect.performance import METRICS, Outcomes, level, measure, paired_gain
 from everfit.detect.signal import Signal
+from tests.examples import examples
 
 RUNS, DAY = 300, 0.5  # simulations; standard deviation of the effect that the rows of a block share
 BLOCKS = np.repeat(np.arange(20), 50)
@@ -71,7 +72,7 @@ def test_intervals_cover_the_truth(name: str, draw: Callable[[int], tuple[Outcom
     assert 0.90 <= gain_covered / RUNS <= 0.985
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(st.integers(0, 10_000), st.sampled_from(sorted(set(METRICS) - {"calibration_error"})), st.integers(1, 12))
 def test_weights_on_blocks_are_repeated_rows(seed: int, name: str, blocks: int) -> None:
     """The tally of a metric at any multiplicity of blocks is its level on rows repeated as often.
@@ -95,7 +96,7 @@ def test_weights_on_blocks_are_repeated_rows(seed: int, name: str, blocks: int) 
     assert (plain is None and not np.isfinite(found)) or found == pytest.approx(plain, abs=1e-9)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(st.integers(0, 10_000))
 def test_the_order_of_rows_plays_no_role_for_levels(seed: int) -> None:
     chance = np.random.default_rng(seed)

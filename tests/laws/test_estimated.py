@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everfit.detect.estimate import Window, estimate, learn_estimator
@@ -19,6 +19,7 @@ from everfit.detect.together import learn_crowd, test_together
 from everfit.detect.weights import Weights
 from everfit.observe.options import Kind
 from everfit.observe.schema import Column, Schema
+from tests.examples import examples
 
 RUNS = 40
 METRICS = ("accuracy", "roc_auc", "log_loss", "brier", "f1", "balanced_accuracy")
@@ -52,7 +53,7 @@ def test_estimates_are_unbiased_and_intervals_cover_where_scores_mean_what_they_
         assert held[name] / RUNS >= 0.85, name  # 0.95 less 3 standard errors of 40 runs
 
 
-@settings(derandomize=True, deadline=None, max_examples=25)
+@examples(25)
 @given(st.integers(0, 10_000), st.sampled_from(sorted(EXPECTED)))
 def test_weights_of_one_change_nothing_and_order_plays_no_role(seed: int, name: str) -> None:
     chance = np.random.default_rng(seed)
@@ -67,7 +68,7 @@ def test_weights_of_one_change_nothing_and_order_plays_no_role(seed: int, name: 
         assert other == pytest.approx(one, abs=1e-9)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.floats(-0.05, 0.05), min_size=1, max_size=30), st.floats(1, 4))
 def test_larger_past_errors_never_give_a_narrower_interval(offs: list[float], more: float) -> None:
     plain = Signal("estimated.log_loss", "*", 0.5, 900, low=0.48, high=0.52)
@@ -79,7 +80,7 @@ def test_larger_past_errors_never_give_a_narrower_interval(offs: list[float], mo
     assert width[0] >= 0.04 - 1e-12  # never narrower than the interval that knew no past
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@examples(30)
 @given(st.integers(0, 10_000))
 def test_importances_are_shares_and_an_unused_column_has_none(seed: int) -> None:
     chance = np.random.default_rng(seed)
@@ -128,7 +129,7 @@ def test_healthy_windows_are_seldom_called_drifted(windows: int, effect: float) 
     assert 0.35 < np.mean(found) < 0.75
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
+@examples(15)
 @given(st.integers(0, 10_000))
 def test_a_rising_transform_of_a_number_changes_nothing(seed: int) -> None:
     chance = np.random.default_rng(seed)
@@ -144,7 +145,7 @@ def test_a_rising_transform_of_a_number_changes_nothing(seed: int) -> None:
 VALUES = st.sampled_from([0.0, 1.0, 1e300, -1e300, float("nan"), float("inf"), None])
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@examples(30)
 @given(st.lists(VALUES, min_size=1, max_size=3), st.lists(VALUES, min_size=1, max_size=3))
 def test_odd_columns_never_give_nan(then: list[float | None], now: list[float | None]) -> None:
     frames = [

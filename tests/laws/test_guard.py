@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everfit.rollout.checks import Check, Guarding
@@ -32,8 +32,9 @@ from everfit.rollout.sequential import (
     weigh_paired,
 )
 from everfit.rollout.split import share_of, variant_of
+from tests.examples import examples
 
-law = settings(derandomize=True, deadline=None, max_examples=60)
+law = examples(60)
 RUNS, LOOKS, PROMISE = 150, 40, 0.1
 MOST = PROMISE + 3 * math.sqrt(PROMISE * (1 - PROMISE) / RUNS)
 
@@ -191,25 +192,66 @@ def test_false_rollbacks_for_latency_are_at_most_as_promised(factor: float) -> N
     assert rolled / many <= PROMISE + 3 * math.sqrt(PROMISE * (1 - PROMISE) / many)
 
 
+SHOPS, REGIONS = 5, 3  # slices of the same rows; the shops fail differently often, with both models
+
+
+def sliced_interval(chance: np.random.Generator) -> Iterator[Compared]:
+    """Rows of a champion and a challenger that fail alike: all of them, then by shop, then by region."""
+    sides = []
+    for many in (200, 60):
+        shop, region = chance.integers(SHOPS, size=many), chance.integers(REGIONS, size=many)
+        sides.append((shop, region, chance.random(many) < 0.04 * (1 + shop)))
+    where = [("*", [np.ones(len(failed), bool) for _, _, failed in sides])]
+    where += [(f"shop={n}", [shop == n for shop, _, _ in sides]) for n in range(SHOPS)]
+    where += [(f"region={n}", [region == n for _, region, _ in sides]) for n in range(REGIONS)]
+    for name, masks in where:
+        old, new = (rate_of(int(side[2][at].sum()), int(at.sum())) for side, at in zip(sides, masks, strict=True))
+        if old.rows and new.rows:
+            yield Compared("errors", old, new, slice=name)
+    shop, _, failed = sides[1]
+    other = chance.permutation(failed[shop == 0])  # copies: the same rows, other ones fail
+    yield Compared("errors", np.zeros(60), np.zeros(60), paired=True)
+    yield Compared("errors", failed[shop == 0].astype(float), other.astype(float), slice="shop=0", paired=True)
+
+
 @pytest.mark.simulation
 def test_the_whole_guard_keeps_one_promise_for_all_checks_and_slices() -> None:
     options = Guarding(
         checks=(Check(of="errors", worse_by_at_most=0, slices=True), Check(of="loss", worse_by_at_most=0)),
         false_rollbacks=PROMISE,
-        slices_at_most=3,
+        slices_at_most=SHOPS + REGIONS,
     )
-    many, rolled = 50, 0
+    many, rolled = 60, 0
     for seed in range(many):
         chance, state, verdict = np.random.default_rng(seed), begin(datetime(2026, 1, 1, tzinfo=UTC)), None
         for hour in range(1, 26):
             pairs = chance.random((2, 30))
-            compared = [Compared("loss", pairs[0], pairs[1], paired=True)]
-            for name in ("*", "s=1", "s=2", "s=3"):
-                a, b = rate_of(int(chance.binomial(200, 0.1)), 200), rate_of(int(chance.binomial(40, 0.1)), 40)
-                compared.append(Compared("errors", a, b, slice=name))
-            state, verdict = look(state, Seen((200, 40), tuple(compared)), options, state.began + timedelta(hours=hour))
+            compared = (Compared("loss", pairs[0], pairs[1], paired=True), *sliced_interval(chance))
+            state, verdict = look(state, Seen((200, 60), compared), options, state.began + timedelta(hours=hour))
+            assert state.passed_over == 0
         rolled += isinstance(verdict, RollBack)
     assert rolled / many <= PROMISE + 3 * math.sqrt(PROMISE * (1 - PROMISE) / many)
+
+
+@pytest.mark.simulation
+def test_harm_in_one_slice_is_found_where_all_rows_together_tolerate_it() -> None:
+    options = Guarding(checks=(Check(of="errors", worse_by_at_most=0.05, slices=True),), false_rollbacks=PROMISE)
+    found = []
+    for seed in range(20):
+        chance, state, said = np.random.default_rng(seed), begin(datetime(2026, 1, 1, tzinfo=UTC)), ""
+        for hour in range(1, 21):
+            bad = rate_of(int(chance.binomial(10, 0.4)), 10)  # 4 of 100 requests, all of shop a
+            good = rate_of(0, 90)
+            whole = rate_of(int(bad.counts[1]), 100)
+            compared = (
+                Compared("errors", rate_of(0, 400), whole),
+                Compared("errors", rate_of(0, 40), bad, slice="shop=a"),
+                Compared("errors", rate_of(0, 360), good, slice="shop=b"),
+            )
+            state, verdict = look(state, Seen((400, 100), compared), options, state.began + timedelta(hours=hour))
+            said = verdict.said
+        found.append(said.startswith("rolled back: errors where shop=a"))
+    assert all(found)
 
 
 @pytest.mark.simulation

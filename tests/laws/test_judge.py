@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everfit.detect.performance import METRICS, Outcomes
@@ -13,8 +13,9 @@ from everfit.judge.evidence import Case, Measured
 from everfit.judge.options import Judging, Slices
 from everfit.judge.prove import judge_candidate
 from everfit.judge.verdict import Better, NotBetter
+from tests.examples import examples
 
-FIXED = settings(max_examples=80, derandomize=True, deadline=None)
+FIXED = examples(80)
 
 
 @st.composite

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everfit.flows.collect import Collecting, collect
@@ -17,11 +17,12 @@ from everfit.observe.schema import Column, Schema
 from everfit.observe.window import next_windows
 from everfit.ports import Batch, Table
 from everfit.testing import MemoryJournal, MemoryLake
+from tests.examples import examples
 
 DAY0 = datetime(2013, 1, 1, tzinfo=UTC)
 SCHEMA = Schema((Column("x", Kind.NUMBER),), ())
 MOMENT = pl.Datetime("us", "UTC")
-lawful = settings(max_examples=60, derandomize=True, deadline=None)
+lawful = examples(60)
 
 
 def prediction(number: int) -> Batch:

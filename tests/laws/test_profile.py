@@ -7,7 +7,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everfit.observe.options import Kind
@@ -16,6 +16,7 @@ from everfit.profile.kernels import learn_edges
 from everfit.profile.past import windows
 from everfit.profile.stream import as_parts, portray_parts
 from everfit.profile.table import Profile, learn_bins, merge, portray
+from tests.examples import examples
 
 SCHEMA = Schema((Column("x", Kind.NUMBER), Column("c", Kind.CATEGORY), Column("f", Kind.FLAG)), ())
 numbers = st.one_of(
@@ -58,7 +59,7 @@ def same(a: Profile, b: Profile) -> bool:
     return close and counts(a) == counts(b)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(60)
 @given(rows, rows, st.lists(st.integers(0, 60), max_size=4), st.randoms(use_true_random=False))
 def test_any_partition_in_any_order_gives_the_whole(
     reference: Rows, now: Rows, cuts: list[int], chance: Random
@@ -73,7 +74,7 @@ def test_any_partition_in_any_order_gives_the_whole(
     assert counts(Profile.from_bytes(whole.to_bytes())) == counts(whole)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(rows, rows, st.lists(st.integers(0, 60), max_size=4), st.integers(1, 30))
 def test_parts_of_any_size_give_the_whole_and_its_past(reference: Rows, now: Rows, cuts: list[int], piece: int) -> None:
     bins = learn_bins(frame(reference), SCHEMA)
@@ -87,7 +88,7 @@ def test_parts_of_any_size_give_the_whole_and_its_past(reference: Rows, now: Row
         assert all(told[name][2] == plain[name][2] for name in ("x", "c", "f"))  # type: ignore[index]
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(st.lists(st.text(max_size=12), max_size=80), st.integers(0, 80))
 def test_buckets_hold_every_present_value_whatever_the_reference(names: list[str], cut: int) -> None:
     texts = pl.DataFrame({"c": pl.Series(names, dtype=pl.String)})
@@ -100,7 +101,7 @@ def test_buckets_hold_every_present_value_whatever_the_reference(names: list[str
     assert one.distinct == other.distinct == len(set(names))
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(rows, rows, rows, rows)
 def test_merging_is_associative_and_commutative(reference: Rows, one: Rows, two: Rows, three: Rows) -> None:
     bins = learn_bins(frame(reference), SCHEMA)
@@ -109,7 +110,7 @@ def test_merging_is_associative_and_commutative(reference: Rows, one: Rows, two:
     assert counts(merge(a, b)) == counts(merge(b, a))
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(40)
 @given(rows)
 def test_every_row_is_counted_once(given_rows: Rows) -> None:
     profile = portray(frame(given_rows), learn_bins(frame(given_rows), SCHEMA))
@@ -118,7 +119,7 @@ def test_every_row_is_counted_once(given_rows: Rows) -> None:
         assert column.outside == column.unseen == 0, "the reference lies in its own bins"
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=400), st.integers(1, 300))
 def test_edges_increase_and_are_deep(values: list[float], depth: int) -> None:
     series = pl.Series(values, dtype=pl.Float64).to_numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,22 @@ SPECS = [
     for place, text in enumerate(blocks(page, "yaml"))
     if text.startswith("model:")
 ]
+
+
+@cache
+def commands() -> dict[str, Any]:
+    found: dict[str, Any] = generator().commands()
+    return found
+
+
+@cache
+def settings() -> set[str]:
+    return {row[0] for row in generator().settings_rows()}
+
+
+@cache
+def spec_keys() -> set[str]:
+    return {row[0].replace("[]", "") for row in generator().spec_rows()}
 
 
 @pytest.mark.parametrize("text", SPECS)
@@ -49,15 +66,14 @@ def test_python_compiles(page: Path) -> None:
 
 @PAGES
 def test_commands_and_their_options_exist(page: Path) -> None:
-    commands = generator().commands()
-    groups = {name.split()[0] for name in commands}
+    groups = {name.split()[0] for name in commands()}
     text = "\n".join([*blocks(page, "bash"), *re.findall(r"`(everfit [^`]+)`", page.read_text(encoding="utf-8"))])
     for line in re.findall(r"\beverfit ([a-z][^\n&|#]*)", text):
         words = line.split()
         assert words[0] in groups, f"everfit {line}"
-        name = next((n for n in (" ".join(words[:2]), words[0]) if n in commands), None)
+        name = next((n for n in (" ".join(words[:2]), words[0]) if n in commands()), None)
         assert name is not None or len(words) == 1, f"everfit {line}"
-        known = {option for param in commands[name].params for option in param.opts} if name else set()
+        known = {option for param in commands()[name].params for option in param.opts} if name else set()
         for option in re.findall(r"(?<!\S)(--?[a-zA-Z][\w-]*)", line):
             assert option in known | {"--help"}, f"everfit {line}: {option}"
 
@@ -72,14 +88,14 @@ def test_make_targets_exist(page: Path) -> None:
 
 @PAGES
 def test_settings_exist(page: Path) -> None:
-    known = {row[0] for row in generator().settings_rows()} - {"EVERFIT_LAKE_*"}
+    known = settings() - {"EVERFIT_LAKE_*"}
     for name in set(re.findall(r"\bEVERFIT_[A-Z_]+\b", page.read_text(encoding="utf-8"))):
         assert name in known or name.startswith("EVERFIT_LAKE_"), name
 
 
 @PAGES
 def test_keys_of_the_spec_exist(page: Path) -> None:
-    keys = {row[0].replace("[]", "") for row in generator().spec_rows()}
+    keys = spec_keys()
     rooms = {key.split(".")[0] for key in keys if "." in key}
     for key in re.findall(r"`([a-z]+\.[a-z_.]+)(?::[^`]*)?`", page.read_text(encoding="utf-8")):
         if key.split(".")[0] in rooms and not key.endswith((".py", ".md", ".yaml")):

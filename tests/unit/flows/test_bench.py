@@ -8,19 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
-from everfit.facts import (
-    BenchScored,
-)
+from everfit.facts import BenchScored, RecallBegan, RenewEnded
 from everfit.flows.bench import bench_of
 from everfit.ports import Table
 from everfit.testing import FrozenClock, in_memory
 from tests.learning import LearningTrainer
-from tests.turning import DAY, facts, turning
-from tests.unit.flows.served import Served
+from tests.turning import DAY, facts, lives, turning, version
+from tests.unit.flows.served import UNWATCHED, Served
 from tests.world import DAY0, NOW, fill, rows
 
 
+def test_a_turn_is_learned_and_when_the_world_turns_back_the_kept_model_is_recalled(tmp_path: Path) -> None:
+    served = turning(tmp_path, "+++-----+++", changed=UNWATCHED)
+    assert [fact.outcome for fact in facts(served, RenewEnded)] == ["proven", "benched", "benched"]
+    recalls = [(fact.candidate, fact.against) for fact in facts(served, RecallBegan)]
+    first, second = (version(served, number).candidate.id for number in (1, 2))
+    assert recalls == [(second, first), (first, second)]
+    assert lives(served) == [1, 2, 1]
+
+
+@pytest.mark.story
 def test_labels_that_come_late_are_waited_for_as_many_windows_as_a_backtest_would(tmp_path: Path) -> None:
     late = {"labels_mature_after: 1h": "labels_mature_after: 2d"}
     served = turning(tmp_path, "++++", changed=late)

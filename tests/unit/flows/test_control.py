@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from everfit.clock import BEGINNING
 from everfit.decide.decision import FixData, Retrain
+from everfit.errors import Conflict
 from everfit.facts import Paused, Resumed, RetrainAsked, WindowClosed, WindowMatured
+from everfit.flows.control import beside
 from everfit.observe.intake import take_history
 from everfit.ports import Batch, Table
 from tests.replaying import DAILY, NEVER, RULES, Replay, dated_facts, replay_of
@@ -75,3 +79,32 @@ def test_an_event_from_before_the_last_closed_window_is_late_and_reopens_nothing
     assert after[: len(before)] == before
     kept = replay.ports.lake.read(Table.PREDICTIONS, since=None, until=None).filter("_late").collect()
     assert kept.height == 30
+
+
+def test_rows_move_while_a_long_look_goes_on() -> None:
+    """Scoring a bench took three minutes once, in which the guard of a release saw nothing."""
+    moved, done = threading.Event(), []
+
+    def score() -> None:
+        assert moved.wait(30)
+        done.append("scored")
+
+    beside(score, moved.set, 0.01)
+    assert done == ["scored"]
+
+
+def test_what_fails_beside_is_told_after_the_work_is_over() -> None:
+    over = threading.Event()
+
+    def fails() -> None:
+        over.set()
+        raise Conflict("another control wrote first")
+
+    def waits() -> None:
+        over.wait(30)
+
+    with pytest.raises(Conflict, match="wrote first"):
+        beside(waits, fails, 0.01)
+    with pytest.raises(Conflict, match="wrote first"):
+        beside(fails, lambda: None, 0.01)
+    assert over.is_set()

@@ -15,7 +15,7 @@ from everfit.flows.fleet import fleet_record
 from everfit.ports import Ledger, Write
 from everfit.standing import WATCH
 from everfit.testing import FrozenClock, in_memory
-from tests.unit.flows.served import Served
+from tests.unit.flows.served import UNWATCHED, Served
 from tests.world import DAY0, NOW
 
 FLEET = (
@@ -47,7 +47,7 @@ class Other:
 
 def served(folder: Path, runs: int) -> Served:
     """A model with a champion that wants to train after every window; its first run counts too."""
-    return Served(folder, FLEET.replace("RUNS", str(runs)))
+    return Served(folder, FLEET.replace("RUNS", str(runs)), changed=UNWATCHED)
 
 
 def asked(model: Served) -> list[Decision]:
@@ -83,6 +83,7 @@ def test_only_others_that_wait_for_the_budget_have_a_wish(tmp_path: Path) -> Non
     assert fleet_record(ledger, {}, "one", BUDGET, NOW).wishes == ()
 
 
+@pytest.mark.story
 def test_a_spent_budget_holds_a_model_back_until_the_period_is_over(tmp_path: Path) -> None:
     model = served(tmp_path, 3)
     Other(model.ports.ledger).runs("renew-1", NOW)
@@ -129,10 +130,13 @@ def test_with_room_for_both_nobody_waits(tmp_path: Path) -> None:
     assert len(asked(model)) == 1
 
 
+@pytest.mark.story
 def test_two_models_see_each_other(tmp_path: Path) -> None:
     """Both in one database, each with its own watch; together they start no more than the budget."""
     one = served(tmp_path / "one", 3)
-    two = Served(tmp_path / "two", FLEET.replace("RUNS", "3"), changed={"model: m": "model: n"}, ports=one.ports)
+    two = Served(
+        tmp_path / "two", FLEET.replace("RUNS", "3"), changed=UNWATCHED | {"model: m": "model: n"}, ports=one.ports
+    )
     assert two.now.history.model == "n"
     for _ in range(3):
         one.serve()

@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from everfit.flows.arrivals import Pair, Stretch
 from everfit.flows.keyed import Keyed, keyed
-from everfit.flows.trial import Pair, Stretch, Trial
+from everfit.flows.trial import Trial
 from everfit.observe.intake import PREDICTION_COLUMNS
 from everfit.observe.window import Span
 from everfit.ports import Table

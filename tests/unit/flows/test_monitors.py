@@ -23,7 +23,7 @@ from everfit.profile.table import Profile, portray
 from everfit.spec import Spec, parse_spec
 from everfit.standing import Standing
 from everfit.testing import FrozenClock, in_memory
-from tests.world import DAY0, DAYS, FIRST, NOW, SPEC, World, fill, rows
+from tests.world import DAY0, DAYS, FIRST, NOW, SPEC, World, fill, rows, spec_of
 
 
 class Watched:
@@ -32,7 +32,7 @@ class Watched:
     def __init__(self, folder: Path) -> None:
         self.ports = in_memory(FrozenClock(NOW))
         fill(self.ports.lake, rows())
-        self.world = World(self.ports, folder)
+        self.world = World(self.ports, folder, spec_of())
         self.world.learn()
         self.world.renewed("renew-1", FIRST)
         self.now = self.world.standing()

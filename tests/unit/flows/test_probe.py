@@ -15,7 +15,7 @@ from everfit.ports import Write
 from everfit.testing import FrozenClock, MemoryTrainer, in_memory
 from tests.scoring import ScoringTrainer
 from tests.unit.flows.served import Served
-from tests.world import FIRST, NOW, SECOND, WORSE, World, facts_of, fill, find, spec_of, with_port
+from tests.world import FIRST, NOW, SECOND, WORSE, World, facts_of, fill, find, with_port
 
 PROBING = "decide: {worth: {probe: {rows: 300}}}\n"
 BECAUSE = (Reason("decay", 0.7, 0.9, "it fell", "k1"),)
@@ -32,7 +32,7 @@ def world_of(folder: Path, trainer: MemoryTrainer | None = None, champion: dict[
 
 def renew(world: World, parameters: dict[str, Any], more: str = PROBING, *, probe: bool = True) -> list[str]:
     """A run that is to be probed first; the facts it ends with."""
-    world.spec = spec_of(parameters, more)
+    world.wants(parameters, more)
     begin(world.desk, "m", "renew-2", RenewBegan(BECAUSE, first=False, probe=probe))
     world.finish()
     return world.kinds("renew-2")
@@ -96,7 +96,8 @@ def test_without_a_probe_all_rows_are_trained_on_at_once(tmp_path: Path, more: s
 
 
 def test_the_first_champion_is_never_probed(tmp_path: Path) -> None:
-    world = World(with_port(in_memory(FrozenClock(NOW)), trainer=ScoringTrainer()), tmp_path, spec_of(FIRST, PROBING))
+    world = World(with_port(in_memory(FrozenClock(NOW)), trainer=ScoringTrainer()), tmp_path)
+    world.wants(FIRST, PROBING)
     fill(world.ports.lake)
     world.learn()
     begin(world.desk, "m", "renew-1", RenewBegan(BECAUSE, first=True, probe=True))
@@ -129,6 +130,14 @@ class Mortal:
         return counted
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str, object]]]:
+    """What the ledger says where nothing was killed."""
+    world = world_of(tmp_path_factory.mktemp("unbroken"))
+    renew(world, SECOND)
+    return facts_of(world.ports.ledger.read("m"))
+
+
 @pytest.mark.parametrize(
     "port, verb, calls",
     [
@@ -138,18 +147,19 @@ class Mortal:
         pytest.param("ledger", "CandidateTrained", 1, id="before the model is told of"),
     ],
 )
-def test_killed_in_between_it_says_the_same(tmp_path: Path, port: str, verb: str, calls: int) -> None:
-    unbroken, world = (world_of(tmp_path / name) for name in ("unbroken", "killed"))
-    renew(unbroken, SECOND)
+def test_killed_in_between_it_says_the_same(
+    tmp_path: Path, unbroken: dict[str, list[tuple[str, object]]], port: str, verb: str, calls: int
+) -> None:
+    world = world_of(tmp_path)
     whole = world.ports
     world.ports = with_port(whole, **{port: Mortal(getattr(whole, port), verb, calls)})
-    world.spec = spec_of(SECOND, PROBING)
+    world.wants(SECOND, PROBING)
     begin(world.desk, "m", "renew-2", RenewBegan(BECAUSE, first=False, probe=True))
     with pytest.raises(Killed):
         advance_without_a_net(world)
     world.ports = whole
     world.finish()
-    assert facts_of(whole.ledger.read("m")) == facts_of(unbroken.ports.ledger.read("m"))
+    assert facts_of(whole.ledger.read("m")) == unbroken
 
 
 def advance_without_a_net(world: World) -> None:

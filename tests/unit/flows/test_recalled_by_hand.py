@@ -16,7 +16,7 @@ from everfit.ports import Write
 from everfit.standing import WATCH, Kept
 from everfit.testing import FrozenClock, in_memory
 from tests.traffic import Model, Traffic
-from tests.world import DAY0, FIRST, NOW, WORSE, World, fill, find, spec_of
+from tests.world import DAY0, FIRST, NOW, WORSE, World, fill, find
 
 CANARY = """rollout:
   weights: [20%]
@@ -51,7 +51,7 @@ def recalled(world: World, number: int, run: str = "recall-1") -> RecallBegan:
 
 
 def test_a_worse_version_is_caught_at_the_canary_and_taken_back(world: World) -> None:
-    world.spec = spec_of(FIRST, CANARY)
+    world.wants(FIRST, CANARY)
     users = Traffic(world, per_minute=400, models={2: Model(noise=4.0)})
     users.run(2)
     recalled(world, 2)
@@ -84,7 +84,7 @@ def test_it_serves_after_the_ordinary_release_and_so_does_one_that_was_taken_bac
 
 
 def test_it_is_under_way_for_the_policy_from_its_first_fact_to_the_end_of_its_release(world: World) -> None:
-    world.spec = spec_of(FIRST, "rollout: {bake: 1d}\n")
+    world.wants(FIRST, "rollout: {bake: 1d}\n")
     recalled(world, 2)
     past = world.standing().history
     assert past.recalling is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from everfit.errors import Conflict
+from everfit.errors import Conflict, ModelUnusable
 from everfit.facts import Answered, ApprovalAsked, ReleaseEnded, ReleasePlanned, StageBegan, StepFailed, WentLive
 from everfit.lifecycle import State
 from everfit.ports import Write
@@ -144,3 +145,32 @@ def test_a_release_that_was_left_is_not_resurrected(world: World) -> None:
     assert world.live() == first.candidate.id
     world.renewed("renew-3", {**SECOND, "again": 1})  # the evidence is new: it may be proven and serve
     assert find(world, world.releases()[-1], ReleaseEnded).outcome == "live"
+
+
+def test_tidying_keeps_the_files_that_two_roll_backs_need(world: World) -> None:
+    """After a roll-back status names the model behind: its files must be there."""
+    now = world.standing()
+    first = next(iter(now.bench.values()))
+    path = world.ports.models.path(first.candidate.file)
+    made = []
+    for number in range(1, 6):
+        (folder := world.folder / f"model-{number}").mkdir()
+        (folder / "model.json").write_text(f"{path} {number}")
+        file = world.ports.models.keep(folder, "skops")
+        made.append(replace(first, version=number, candidate=replace(first.candidate, recipe=f"r{number}", file=file)))
+    ids = [kept.candidate.id for kept in made]
+    lives = [WentLive(ids[n], n + 1, ids[n - 1] if n else None, back=False, why="") for n in range(4)]
+    champion = replace(now.history.champion, candidate=ids[3]) if now.history.champion else None
+    standing = replace(
+        now, bench=dict(zip(ids, made, strict=True)), releases=tuple((NOW, live) for live in lives),
+        history=replace(now.history, champion=champion, previous=ids[2]),
+    )  # fmt: skip
+    world.steps().tidy(standing, keep=1)  # the newest was kept back, and is kept
+    there = []
+    for kept in made:
+        try:
+            world.ports.models.path(kept.candidate.file)
+            there.append(kept.version)
+        except ModelUnusable:
+            continue
+    assert there == [2, 3, 4, 5]

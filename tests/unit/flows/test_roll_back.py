@@ -90,6 +90,7 @@ def test_it_is_decided_carried_out_and_not_done_again(harmful: Served) -> None:
     assert harmful.now.history.previous is None
 
 
+@pytest.mark.story
 def test_a_crash_between_the_decision_and_its_run_is_made_good_once(harmful: Served) -> None:
     harmful.watch = harmful.new_watch(Frail(harmful.ports.ledger))
     with pytest.raises(Cut):
@@ -108,6 +109,7 @@ def test_a_crash_between_the_decision_and_its_run_is_made_good_once(harmful: Ser
     assert (len(decided(harmful)), len(backs(harmful))) == (1, 1)
 
 
+@pytest.mark.story
 def test_while_it_is_under_way_nothing_else_is_begun_and_a_failed_one_leaves_it_to_the_triggers(
     harmful: Served,
 ) -> None:
@@ -144,6 +146,7 @@ def test_it_is_not_done_when_a_person_was_quicker(harmful: Served) -> None:
     assert version(harmful) == 1
 
 
+@pytest.mark.story
 def test_it_is_not_done_when_a_better_one_came_meanwhile(harmful: Served) -> None:
     """The decision was about a release that is over: what serves now did no harm."""
     harmful.watch = harmful.new_watch(Frail(harmful.ports.ledger))
@@ -159,6 +162,7 @@ def test_it_is_not_done_when_a_better_one_came_meanwhile(harmful: Served) -> Non
     assert version(harmful) == 3
 
 
+@pytest.mark.story
 def test_the_ledger_says_it_in_this_order(harmful: Served) -> None:
     harmful.serve(FLIPPED)
     told = [e.fact for e in harmful.ports.ledger.read("m")]

@@ -99,6 +99,16 @@ def test_a_bad_challenger_is_taken_back_at_the_canary(world: World, bad: Model, 
     assert world.story(run).find(WentLive) is None
 
 
+@pytest.mark.story
+def test_where_servers_elsewhere_tell_of_failures_those_of_the_champion_count_too(world: World) -> None:
+    failing = Model(fails=0.05)
+    users, run = released(
+        world, CANARY.replace("4m", "30m"), models={1: failing, 2: failing}, per_minute=400, elsewhere=True
+    )
+    users.run(33, until=run)
+    assert "analysis" in stages_done(world, run)
+
+
 def test_a_challenger_that_nobody_sees_is_taken_back_in_the_shadow(world: World) -> None:
     users, run = released(world, STAGES.replace("4m", "30m"), models={2: Model(fails=0.2)})
     users.run(10, until=run)
@@ -107,6 +117,7 @@ def test_a_challenger_that_nobody_sees_is_taken_back_in_the_shadow(world: World)
     assert "errors on the same rows" in find(world, run, ReleaseEnded).said
 
 
+@pytest.mark.story
 def test_in_the_bake_a_bad_model_is_rolled_back_to_the_old_champion(world: World) -> None:
     users, run = released(world, "rollout: {bake: 1h, guard: {checks: [{of: loss}]}}\n", models={2: Model(noise=5.0)},
                           per_minute=300)  # fmt: skip
@@ -121,6 +132,7 @@ def test_in_the_bake_a_bad_model_is_rolled_back_to_the_old_champion(world: World
     assert (route.version, route.trial) == (1, None)
 
 
+@pytest.mark.story
 def test_no_traffic_is_never_success(world: World) -> None:
     users, run = released(world, CANARY)
     users.per_minute = 0
@@ -134,6 +146,7 @@ def test_no_traffic_is_never_success(world: World) -> None:
     assert len(world.story(run).facts) == facts  # nothing new came: nothing is written
 
 
+@pytest.mark.story
 def test_no_traffic_and_abort_in_the_spec_takes_it_back(world: World) -> None:
     users, run = released(world, CANARY.replace("guard: {", "guard: {inconclusive: abort, "))
     users.per_minute = 0
@@ -142,6 +155,7 @@ def test_no_traffic_and_abort_in_the_spec_takes_it_back(world: World) -> None:
     assert "inconclusive" in find(world, run, ReleaseEnded).said
 
 
+@pytest.mark.story
 def test_a_canary_waits_for_labels_that_come_late(world: World) -> None:
     late = CANARY.replace("labels_mature_after: 1m", "labels_mature_after: 10m")
     users, run = released(world, late, labels_after=timedelta(minutes=9))
@@ -152,6 +166,7 @@ def test_a_canary_waits_for_labels_that_come_late(world: World) -> None:
     assert stages_done(world, run)[:3] == ["publish", "weight", "analysis"]
 
 
+@pytest.mark.story
 def test_labels_of_the_shadow_are_no_rows_of_the_canary(world: World) -> None:
     """They come while the canary runs and are evidence; its own minimum needs its own rows."""
     late = STAGES.replace("labels_mature_after: 1m", "labels_mature_after: 5m").replace("20%", "1%")
