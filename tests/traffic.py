@@ -39,6 +39,7 @@ class Traffic:
     per_minute: int = 120
     models: dict[int, Model] = field(default_factory=dict)  # by version; others are good
     labels_after: timedelta = timedelta(seconds=20)  # how long labels take
+    elsewhere: bool = False  # servers that are not ours: nobody answers for a model that failed
     chance: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
     _sent: int = 0
     _coming: list[tuple[datetime, str, bool]] = field(default_factory=list)
@@ -93,7 +94,12 @@ class Traffic:
                 yield Table.PREDICTIONS, {**row, **_when(name, at), "_variant": "challenger"}
                 return
             yield Table.SHADOW, {**_failed(trial.candidate, trial.version), **_when(name, at)}
+            if self.elsewhere:
+                return
         row = self._said(route.candidate, route.version, logit)
+        if row is None and self.elsewhere:
+            yield Table.SHADOW, {**_failed(route.candidate, route.version), **_when(name, at)}
+            return
         if row is None:
             said = {"_table": "predictions", "_reason": FAILED, "_column": None, "_payload": "{}"}
             yield Table.REFUSED, {**said, "_time": at, "_arrived": at, "_day": at.date()}

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import polars as pl
@@ -58,9 +59,11 @@ class ClockFace:
 class Client:
     """A connection to one model's server. Thread-safe; close it, or use it in a `with`."""
 
-    def __init__(self, url: str, timeout: timedelta = timedelta(seconds=60)) -> None:
-        """Name the server's address; nothing is asked yet."""
+    def __init__(self, url: str, timeout: timedelta = timedelta(seconds=60), *, model: str | None = None) -> None:
+        """Name the server's address, and the model if it has several; nothing is asked yet."""
         self._http = httpx.Client(base_url=url.rstrip("/"), timeout=timeout.total_seconds())
+        self._events = f"/v1/models/{quote(model, safe='')}" if model else "/v1"
+        self._asking = f"/endpoints/{quote(model, safe='')}/invocations" if model else "/invocations"
 
     def predictions(self, rows: Any) -> Receipt:
         """Send predictions that were made elsewhere: the spec's time (and id) columns and the features.
@@ -69,7 +72,7 @@ class Client:
             Refused: the rows cannot be read at all; nothing of them was taken.
             Unavailable: the server is away or has no space; nothing was acknowledged.
         """
-        return self._send("/v1/predictions", rows)
+        return self._send(f"{self._events}/predictions", rows)
 
     def labels(self, rows: Any) -> Receipt:
         """Send labels: the spec's id and target columns, and maybe the `time` at which each became known.
@@ -78,7 +81,7 @@ class Client:
             Refused: the rows cannot be read at all; nothing of them was taken.
             Unavailable: the server is away or has no space; nothing was acknowledged.
         """
-        return self._send("/v1/labels", rows)
+        return self._send(f"{self._events}/labels", rows)
 
     def predict(self, rows: Any) -> Answer:
         """Ask the champion; the prediction is logged under the id that comes back.
@@ -89,10 +92,18 @@ class Client:
         """
         frame = _as_frame(rows)
         split = {"columns": frame.columns, "data": [list(row) for row in _plain(frame).iter_rows()]}
-        told = self._asked("POST", "/invocations", json={"dataframe_split": split})
+        told = self._asked("POST", self._asking, json={"dataframe_split": split})
         return Answer(
             told["predictions"], told.get("scores"), told.get("ids"), told.get("model") or {}, told.get("number")
         )
+
+    def is_ready(self) -> bool:
+        """Whether the server is up and every model of it has a champion that answers."""
+        try:
+            self._asked("GET", "/v2/health/ready")
+        except Unavailable:
+            return False
+        return True
 
     def clock(self) -> ClockFace:
         """The server's time.
@@ -103,7 +114,7 @@ class Client:
         return self._clock({})
 
     def _clock(self, asking: dict[str, int]) -> ClockFace:
-        told = self._asked("GET", "/v1/clock", params=asking)
+        told = self._asked("GET", f"{self._events}/clock", params=asking)
         return ClockFace(datetime.fromisoformat(told["now"]) if told["now"] else None, int(told["settled"]))
 
     def settle(self, number: int, timeout: timedelta = timedelta(seconds=60)) -> ClockFace:
@@ -153,15 +164,15 @@ class Client:
         raise _meant(answer)
 
 
-def connect(where: str | Path) -> Client:
-    """A client of the server at this address, as in `connect("http://localhost:8080")`.
+def connect(where: str | Path, *, model: str | None = None) -> Client:
+    """A client of the server at this address, as in `connect("http://localhost:8080")`; `model` is one of several.
 
     Raises:
         UsageError: it is no address.
     """
     if not str(where).startswith(("http://", "https://")):
         raise UsageError(f"{where} is not an address; write http://host:port as `everfit up` prints it")
-    return Client(str(where))
+    return Client(str(where), model=model)
 
 
 def _as_frame(rows: Any) -> pl.DataFrame:

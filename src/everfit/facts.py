@@ -314,7 +314,7 @@ class StageDone:
     index: int
     stage: str
     pointed: str | None = None  # key of the route from here on; None: as before
-    said: str = ""  # why a stage that takes time is over
+    said: str = ""  # why a stage that takes time is over; the share of a weight
 
 
 @dataclass(frozen=True, slots=True)

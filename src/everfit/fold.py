@@ -118,6 +118,8 @@ def _released_by(fact: Fact, state: State) -> Move | None:
             return Move.SHARE
         case ReleaseEnded() if state in (State.SHADOW, State.CANARY):
             return Move.ROLL_BACK
+        case ReleaseEnded() if state is State.AWAITING:  # aborted instead of answered: nobody waits for a word any more
+            return Move.REFUSE
         case _:
             return None
 

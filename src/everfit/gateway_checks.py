@@ -6,7 +6,9 @@ duty; never knows a gateway by name.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from everfit.errors import Conflict, EverfitError, ModelUnusable, UsageError
@@ -14,6 +16,7 @@ from everfit.ports import Can, Gateway, Route, Trial
 from everfit.retrain.candidate import Candidate
 
 MODEL = "everfit-law"
+WRITERS = 4
 
 
 def _must(holds: bool, said: str) -> None:
@@ -69,6 +72,27 @@ def fenced(gateway: Gateway, two: Sequence[tuple[Candidate, Path]]) -> None:
     gateway.point(MODEL, Route(first.candidate, 1, "k4"), after="k2")
 
 
+def raced(gateway: Gateway, two: Sequence[tuple[Candidate, Path]]) -> None:
+    """Of steps that saw the same key live, one points, whatever they do at the same moment."""
+    live, other = two[0][0].id, two[1][0].id
+    gateway.point(MODEL, Route(live, 1, "k1"))
+    ready, won = threading.Barrier(WRITERS), list[Route]()
+
+    def write(place: int) -> None:
+        route = Route(other, 2, f"k2-{place}")
+        ready.wait()
+        with suppress(Conflict):
+            gateway.point(MODEL, route, after="k1")
+            won.append(route)
+
+    writers = [threading.Thread(target=write, args=(place,)) for place in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    _must(won == [gateway.live(MODEL)], f"pointed: {won}, live: {gateway.live(MODEL)}")
+
+
 def tried(gateway: Gateway, two: Sequence[tuple[Candidate, Path]]) -> None:
     """A challenger is tried beside the live model by keys of its own, within bounds, and pointing back ends it."""
     live, other = two[0][0].id, two[1][0].id
@@ -103,4 +127,4 @@ def withdrawn(gateway: Gateway, two: Sequence[tuple[Candidate, Path]]) -> None:
     _refuses(ModelUnusable, lambda: gateway.point(MODEL, Route(other, 2, "k2")))
 
 
-GATEWAY_DUTIES = (pointed, keyed, late_repeat, fenced, tried, withdrawn)
+GATEWAY_DUTIES = (pointed, keyed, late_repeat, fenced, raced, tried, withdrawn)

@@ -42,6 +42,7 @@ class Settings:
     gateway: str = ""  # EVERFIT_GATEWAY: kserve://, sagemaker://, command: or a webhook; unset: our own servers
     gateway_can: str = ""  # EVERFIT_GATEWAY_CAN: what a command or webhook can beside going live: split, mirror
     gateway_secret: str = field(default="", repr=False)  # EVERFIT_GATEWAY_SECRET: signs what a webhook is sent
+    events: str = ""  # EVERFIT_EVENTS: the project's server, to which `everfit serve-model` brings its rows
     lake_options: Mapping[str, str] = field(default_factory=dict)  # EVERFIT_LAKE_*: keys of the object store
 
     @property
@@ -100,6 +101,7 @@ def settings_for(project: Path, environ: Mapping[str, str] = os.environ) -> Sett
         gateway=environ.get("EVERFIT_GATEWAY", ""),
         gateway_can=environ.get("EVERFIT_GATEWAY_CAN", ""),
         gateway_secret=environ.get("EVERFIT_GATEWAY_SECRET", ""),
+        events=environ.get("EVERFIT_EVENTS", ""),
         lake_options={key.removeprefix(prefix): value for key, value in environ.items() if key.startswith(prefix)},
     )
 

@@ -60,6 +60,8 @@ class Cluster:
     def replace(self, name: str, body: Json) -> tuple[int, Json]:
         """Replace a service's spec, if the writer read the newest version."""
         with self.lock:
+            if name not in self.services:
+                return 404, {"reason": "NotFound", "message": f"{name} not found"}
             now = self.services[name]
             if body["metadata"].get("resourceVersion") != now["metadata"]["resourceVersion"]:
                 return 409, {"reason": "Conflict", "message": "the object has been modified"}

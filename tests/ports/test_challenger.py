@@ -72,6 +72,7 @@ def test_it_answers_as_the_model_does_and_one_bad_row_is_one_failure(start: Star
     [
         pytest.param("crash", 20.0, Failing.CRASH, id="it crashes"),
         pytest.param("eat", 20.0, Failing.MEMORY, id="it eats memory"),
+        pytest.param("brood", 20.0, Failing.MEMORY, id="what it started eats memory"),
         pytest.param("hang", 0.5, Failing.TIMEOUT, id="it hangs"),
     ],
 )

@@ -149,3 +149,13 @@ def test_what_is_no_frame_or_no_address_is_refused(client: Client) -> None:
         client.labels(object())
     with pytest.raises(UsageError, match="http://host:port"):
         connect("somewhere/else")
+
+
+def test_one_model_of_several_is_named_in_every_address(server: Server) -> None:
+    with connect(f"http://127.0.0.1:{server.server_port}", model="a b") as one:
+        one.predictions(pl.DataFrame({"a": [1]}))
+        one.labels(pl.DataFrame({"a": [1]}))
+        server.fails = (200, json.dumps({"predictions": [1], "model": {}}).encode())
+        one.predict([{"a": 1}])
+    paths = [path for path, _, _ in server.asked]
+    assert paths == ["/v1/models/a%20b/predictions", "/v1/models/a%20b/labels", "/endpoints/a%20b/invocations"]

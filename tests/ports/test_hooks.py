@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
+import signal
 import stat
 import sys
 import threading
@@ -18,8 +20,10 @@ import pytest
 from everfit.adapters.gateway import FolderGateway
 from everfit.adapters.hooks import Hook, Webhook, hook_at, signature
 from everfit.adapters.outside import OutsideGateway
+from everfit.adapters.published import Published, read_published
 from everfit.checks import Law, check_gateway
 from everfit.errors import ModelUnusable, Unavailable, UsageError
+from everfit.observe.intake import Rules
 from everfit.ports import ALL_OF_IT, Route, Trial
 from everfit.retrain.candidate import Candidate
 from tests.unit.serve.fakes import candidate, write_folder
@@ -41,7 +45,13 @@ answer = answers.get(told["verb"], {{}})
 if answer == "fall":
     sys.exit("it fell")
 if answer == "hang":
+    print("waiting for the other side", file=sys.stderr, flush=True)
     signal.pause()
+if answer == "leave":  # a server that lives on and holds what it inherited
+    import subprocess
+    left = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
+    pathlib.Path(__file__ + ".left").write_text(str(left.pid))
+    answer = {{"confirmed": True}}
 print(json.dumps(answer) if answer != "mumble" else "yes!")
 """
 
@@ -184,17 +194,31 @@ def test_a_command_is_told_each_verb_with_all_that_it_needs(script: Script) -> N
     gateway.point(MODEL, TRIED)
     assert gateway.confirmed(MODEL)
     gateway.point(MODEL, Route(A, 1, "k3"))
+    assert (Path(script.told[1]["folder"]) / "model.json").is_file()  # it lies there until the model is withdrawn
     gateway.withdraw(MODEL, B)
+    assert not Path(script.told[1]["folder"]).exists()
     verbs = [each["verb"] for each in script.told]
     assert verbs == ["publish", "publish", "point", "point", "confirmed", "point", "withdraw"]
     published, tried = script.told[1], script.told[3]
     assert (published["candidate"], published["version"], published["format"]) == (B, 2, "skops")
-    assert (Path(published["folder"]) / "model.json").is_file()
     assert (tried["key"], tried["model"]) == ("k2", MODEL)
     assert tried["route"] == {
         "candidate": A, "version": 1, "key": "k2",
         "trial": {"candidate": B, "version": 2, "weight": 0.05, "mirror": 0.5, "salt": "r"},
     }  # fmt: skip
+
+
+def test_a_published_folder_says_whose_it_is_and_nothing_else_of_the_spec(script: Script) -> None:
+    hook, told = (
+        hook_at(script.setting, ALL_OF_IT, ""),
+        Published(MODEL, Rules("binary", "late", "at", "flight"), "tail"),
+    )
+    near = FolderGateway(HERE.folder / "near")
+    publish(OutsideGateway(FolderGateway(HERE.folder / "words"), near, hook, told))
+    folder = Path(script.told[1]["folder"])
+    assert read_published(folder) == told.of(B, 2)
+    assert set(json.loads((folder / "published.json").read_text())) == {"model", "rules", "key", "candidate", "version"}
+    assert not (HERE.folder / "shelf" / "b" / "published.json").exists()  # what was judged stays as it was
 
 
 def test_what_a_command_refuses_leaves_the_word_where_it_was(script: Script) -> None:
@@ -224,11 +248,11 @@ def test_a_challenger_that_a_command_cannot_keep_is_said_in_its_words(script: Sc
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        pytest.param("fall", "ended with code 1: it fell", id="an exit code"),
+        pytest.param("fall", "confirmed` ended with code 1: it fell", id="an exit code"),
         pytest.param("mumble", "not JSON: yes!", id="no JSON"),
         pytest.param([1], "no JSON object", id="a list"),
         pytest.param({}, "answered `confirmed` without", id="no answer to the question"),
-        pytest.param("hang", "did not end within 1 s", id="no end"),
+        pytest.param("hang", "did not end within 1 s and was stopped: waiting for the other side", id="no end"),
     ],
 )
 def test_an_answer_that_does_not_count_is_asked_for_again_later(script: Script, answer: object, said: str) -> None:
@@ -239,6 +263,14 @@ def test_an_answer_that_does_not_count_is_asked_for_again_later(script: Script, 
         hook = Hook(lambda verb, key, body, _: call(verb, key, body, 1.0), ALL_OF_IT, "the command")
     with pytest.raises(Unavailable, match=said):
         hook.confirmed(MODEL, LIVE_A, lambda: True)
+
+
+def test_a_server_that_a_command_starts_may_live_on_and_holds_up_nobody(script: Script) -> None:
+    script.answer(confirmed="leave")
+    try:
+        assert hook_at(script.setting, ALL_OF_IT, "").confirmed(MODEL, LIVE_A, lambda: True)
+    finally:
+        os.kill(int(Path(f"{script.path}.left").read_text()), signal.SIGKILL)
 
 
 def test_a_program_that_is_not_there_is_away() -> None:

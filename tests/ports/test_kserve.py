@@ -106,6 +106,8 @@ def test_the_first_model_gets_a_service_of_its_own(gateway: OutsideGateway) -> N
     assert HERE.cluster.served[-1] == {uri(A): 100}
     predictor = HERE.cluster.services[MODEL]["spec"]["predictor"]
     assert predictor["model"]["modelFormat"] == {"name": "everfit"}
+    annotations = HERE.cluster.services[MODEL]["metadata"]["annotations"]
+    assert annotations == {"serving.kserve.io/deploymentMode": "Serverless"}  # the default of new releases is another
     assert (HERE.folder / "store" / A / "model.json").is_file()
 
 
@@ -196,6 +198,20 @@ def test_what_others_write_meanwhile_is_kept_and_written_upon(gateway: OutsideGa
     assert HERE.cluster.served[-1] == {uri(A): 95, uri(B): 5}
 
 
+def test_a_service_that_somebody_deletes_meanwhile_is_made_again(gateway: OutsideGateway) -> None:
+    go(gateway, LIVE_A)
+    left = [1]
+
+    def delete() -> None:
+        if left.pop() if left else 0:
+            del HERE.cluster.services[MODEL]
+
+    HERE.cluster.before_write = delete
+    go(gateway, Route(B, 2, "k2"))
+    assert not left
+    assert HERE.cluster.served[-1] == {uri(B): 100}
+
+
 def test_a_step_that_hangs_while_somebody_rolls_back_does_not_win(gateway: OutsideGateway) -> None:
     go(gateway, LIVE_A, TRIED)
     person, spoken = kserve_gateway(), [1]
@@ -276,8 +292,15 @@ def test_what_kserve_cannot_is_said_before_anything_moves(
     assert live.trial is None
 
 
-def test_a_cluster_without_knative_is_refused(gateway: OutsideGateway) -> None:
-    HERE.cluster.mode = "RawDeployment"
+def test_a_cluster_without_kserve_is_said(gateway: OutsideGateway) -> None:
+    HERE.cluster.refused = 404
+    with pytest.raises(UsageError, match="no namespace 'ml' in this cluster, or no KServe"):
+        gateway.point(MODEL, LIVE_A)
+
+
+@pytest.mark.parametrize("mode", ["RawDeployment", "Standard", "ModelMesh"])
+def test_a_service_without_knative_is_refused(gateway: OutsideGateway, mode: str) -> None:
+    HERE.cluster.mode = mode
     gateway.point(MODEL, LIVE_A)
     with pytest.raises(UsageError, match="runs without Knative"):
         settled(gateway)

@@ -14,6 +14,7 @@ from everfit.adapters.outside import OutsideGateway
 from everfit.facts import ReleaseEnded, StepFailed
 from everfit.testing import FrozenClock, in_memory
 from tests.ports.kubernetes_api import Cluster, serving
+from tests.traffic import Model, Traffic
 from tests.world import FIRST, NOW, SECOND, World, fill, find, with_port
 
 
@@ -36,6 +37,13 @@ def world(tmp_path: Path, cluster: Cluster) -> Iterator[World]:
         made.learn()
         made.renewed("renew-1", FIRST)
         yield made
+
+
+CANARY = """rollout:
+  weights: [20%]
+  interval: 10m
+  guard: {checks: [{of: errors}, {of: latency}, {of: loss, worse_by_at_most: 5%}], extend_up_to: 1h}
+"""
 
 
 def served(cluster: Cluster) -> dict[str, int]:
@@ -65,6 +73,31 @@ def test_a_canary_that_loads_gets_its_share_and_no_more(world: World, cluster: C
     assert shares.pop(first) == 80
     assert list(shares.values()) == [20]  # nobody posted what it answered, so it stays there
     assert world.story(world.releases()[-1]).find(ReleaseEnded) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "outcome", "said"),
+    [
+        pytest.param(Model(), "live", "version 2 serves", id="a good one goes live"),
+        pytest.param(Model(noise=4.0), "rolled_back", "rolled back: loss", id="a worse one is taken back"),
+        pytest.param(Model(fails=0.1), "rolled_back", "rolled back: errors", id="one that fails is taken back"),
+    ],
+)
+def test_the_guard_judges_what_servers_elsewhere_bring(
+    world: World, cluster: Cluster, model: Model, outcome: str, said: str
+) -> None:
+    first = world.live()
+    assert first is not None
+    users = Traffic(world, per_minute=400, models={2: model}, elsewhere=True)
+    users.run(3)
+    world.renewed("renew-2", SECOND, CANARY)
+    run = world.releases()[-1]
+    users.run(40, until=run)
+    ended = find(world, run, ReleaseEnded)
+    assert (ended.outcome, said in ended.said) == (outcome, True), ended
+    cluster.turn("m")  # its controller sees what was written last
+    assert served(cluster) == {world.live(): 100}
+    assert (world.live() == first) is (outcome != "live")
 
 
 def test_a_canary_that_does_not_load_ends_its_release_in_the_words_of_kserve(world: World, cluster: Cluster) -> None:

@@ -147,6 +147,39 @@ def test_a_release_by_shares_starts_machines_once_and_then_moves_weights(gateway
     assert {each["InitialInstanceCount"] for each in config["ProductionVariants"]} == {2}
 
 
+def test_a_new_variant_takes_nothing_from_what_people_set_on_the_endpoint(gateway: OutsideGateway) -> None:
+    go(gateway, LIVE_A)
+    api = boto3.client("sagemaker")
+    capture = {"EnableCapture": True, "InitialSamplingPercentage": 10, "DestinationS3Uri": "s3://models/captured",
+               "CaptureOptions": [{"CaptureMode": "Input"}]}  # fmt: skip
+    variants = api.describe_endpoint_config(EndpointConfigName=amazon.backend().endpoints["live"].endpoint_config_name)
+    api.create_endpoint_config(
+        EndpointConfigName="theirs", ProductionVariants=variants["ProductionVariants"], DataCaptureConfig=capture,
+        KmsKeyId="key-1",
+    )  # fmt: skip
+    amazon.backend().endpoints["live"].endpoint_config_name = "theirs"
+    scaled = [{"VariantName": A, "DesiredInstanceCount": 7, "DesiredWeight": 1.0}]  # a scaling policy did
+    api.update_endpoint_weights_and_capacities(EndpointName="live", DesiredWeightsAndCapacities=scaled)
+    go(gateway, TRIED)
+    config = amazon.backend().describe_endpoint_config(SAGE.asked[0])
+    counts = {each["VariantName"]: each["InitialInstanceCount"] for each in config["ProductionVariants"]}
+    assert counts == {A: 7, B: 2}
+    assert (config["DataCaptureConfig"], config["KmsKeyId"]) == (capture, "key-1")
+    arns = [amazon.backend().endpoints["live"].arn, config["EndpointConfigArn"]]
+    for arn in arns:
+        tags = {tag["Key"]: tag["Value"] for tag in api.list_tags(ResourceArn=arn)["Tags"]}
+        assert (tags["managed-by"], tags["everfit-endpoint"]) == ("everfit", "live")
+
+
+def test_containers_are_told_where_their_rows_go_and_run_in_the_vpc() -> None:
+    more = "&events=http%3A%2F%2Feverfit.internal%3A8080&subnets=subnet-1,subnet-2&groups=sg-1"
+    made = sagemaker_at(SETTING + more)
+    made.publish(candidate("a"), 1, write_folder(HERE.folder / "a", 0.0))
+    model = amazon.backend().describe_model(f"everfit-{A}").response_object
+    assert model["PrimaryContainer"]["Environment"] == {"EVERFIT_EVENTS": "http://everfit.internal:8080"}
+    assert model["VpcConfig"] == {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
+
+
 def test_every_way_back_is_by_weights(gateway: OutsideGateway) -> None:
     go(gateway, LIVE_A, TRIED)
     gateway.point(MODEL, Route(A, 1, "k3"))
@@ -248,6 +281,7 @@ def test_an_endpoint_that_does_not_answer_is_away(gateway: OutsideGateway) -> No
         pytest.param(SETTING.replace("//live", "//li_ve"), "cannot name an endpoint", id="a name"),
         pytest.param(SETTING.replace("count=2", "count=0"), "no number of machines", id="no machine"),
         pytest.param(SETTING + "&size=2", "no option 'size'", id="an unknown option"),
+        pytest.param(SETTING + "&subnets=subnet-1", "belong together", id="half a VPC"),
     ],
 )
 def test_a_wrong_setting_says_what_to_write(setting: str, said: str) -> None:

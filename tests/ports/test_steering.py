@@ -28,21 +28,30 @@ WAITS = ("mirror", "analysis", "pause", "pause", "bake")  # where a person may s
 ROUTES = ((1, 1.0, 0.0), (1, 0.0, 0.2), (1, 0.0, 0.2), (1, 0.0, 0.5), (2, 1.0, 0.0))  # version, mirror, weight
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[tuple[App, World]]:
+def begun(folder: Path, stages: str) -> tuple[App, World]:
     """A project with a champion, and the release of a second one that waits in its first stage."""
-    state = tmp_path / ".everfit"
+    state = folder / ".everfit"
     state.mkdir()
-    (tmp_path / "everfit.yaml").write_text(SPEC + STAGES)
+    (folder / "everfit.yaml").write_text(SPEC + stages)
     (state / "parameters.json").write_text(json.dumps(FIRST))
     world = World(ports_in(state), state, spec_of(FIRST))
     world.learn()
     world.renewed("renew-1", FIRST)
-    world.renewed("renew-2", SECOND, STAGES)
-    app = open_app(tmp_path)
-    yield app, world
+    world.renewed("renew-2", SECOND, stages)
+    return open_app(folder), world
+
+
+def closed(app: App, world: World) -> None:
     app.store.close()
     world.ports.ledger.close()  # type: ignore[attr-defined]  # the real one
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[tuple[App, World]]:
+    """The release of a second model, in the shadow."""
+    made = begun(tmp_path, STAGES)
+    yield made
+    closed(*made)
 
 
 def routed(app: App) -> tuple[int, float, float]:
@@ -92,7 +101,7 @@ def test_back_to_the_champion_from_every_step(project: tuple[App, World], place:
     assert routed(app) == (1, 0.0, 0.0)
     ended = world.story(run).find(ReleaseEnded)
     assert ended is not None
-    assert (ended.outcome, "no" in ended.said or "rolled back" in ended.said) == ("aborted", True)
+    assert (ended.outcome, ended.said.endswith(": no")) == ("aborted", True)
     assert world.standing().states["renew-2"] == State.ROLLED_BACK
     assert world.standing().history.runs[-1].outcome == "aborted"
     champion = world.standing().champion
@@ -132,19 +141,46 @@ def test_a_step_that_hangs_never_points_after_a_person_aborted(project: tuple[Ap
     assert world.kinds(run)[-2:] == ["Steered", "ReleaseEnded"]
 
 
-def test_a_pause_of_the_project_holds_the_step_and_a_persons_word_still_counts(project: tuple[App, World]) -> None:
+def test_a_pause_of_the_project_holds_the_step_and_a_persons_word_still_counts(
+    project: tuple[App, World], capsys: pytest.CaptureFixture[str]
+) -> None:
     app, world = project
     people.pause(app, "holiday")
     world.finish()
     assert routed(app) == ROUTES[0]
+    say.plan(releases.plan(app))
+    assert "paused: it stays at this step until `everfit resume`" in capsys.readouterr().out
     promoted(project, 1)
     assert routed(app) == ROUTES[1]
 
 
+def test_what_waits_for_approval_can_be_aborted_and_waits_no_more(tmp_path: Path) -> None:
+    app, world = begun(tmp_path, STAGES.replace("{steps", "{approve: true, steps"))
+    with pytest.raises(UsageError, match="waits for an answer: everfit approve"):
+        steering.promote(app, "go on")
+    with pytest.raises(UsageError, match=r"no previous champion .* `everfit abort` ends the release of version 2"):
+        steering.roll_back(app, "away with it")
+    assert steering.abort(app, "not now") == (2, 1)
+    world.finish()
+    assert world.standing().states["renew-2"] == State.REFUSED
+    assert people.questions(world.standing()) == {}
+    with pytest.raises(UsageError, match="nothing waits for an answer"):
+        people.answer(app, None, "too late", approved=True)
+    assert routed(app) == (1, 0.0, 0.0)
+    closed(app, world)
+
+
 def test_what_would_change_nothing_is_refused(project: tuple[App, World]) -> None:
     app, world = project
-    steering.promote(app, "on")
+    over, following = releases.skipped(app, steering.promote(app, "on"))
+    assert (over, following) == (
+        "step 2, mirror every request to version 2 for 1h; nobody sees its answers",
+        "answer 20% of the keys with version 2; the same keys each time",
+    )
+    told = releases.plan(app)["release"]
+    assert (told["looks_again"], "said promote: on; a worker goes on with it" in told["steered"]) == (None, True)
     world.work().tick()  # the mirror is done, and no worker has begun the next wait
+    assert releases.plan(app)["release"]["steered"] is None
     with pytest.raises(UsageError, match="waits for nothing now"):
         steering.promote(app, "on")
 
@@ -175,7 +211,7 @@ def test_before_anything_happens_plan_shows_what_the_spec_asks_for(tmp_path: Pat
     app = open_app(tmp_path)
     told = releases.plan(app)
     assert (told["release"], told["longest"]) == (None, "1d")  # the first champion has nothing to be tried beside
-    assert [stage["said"].split()[0] for stage in told["stages"]] == ["publish", "point", "name", "let", "keep"]
+    assert [stage["said"].split()[0] for stage in told["stages"]] == ["publish", "point", "name", "wait", "keep"]
     with pytest.raises(UsageError, match="no release of m is under way; `everfit plan` shows"):
         steering.abort(app, "why not")
     app.store.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -196,3 +198,31 @@ def test_up_starts_workers_too(serve: Callable[..., Serve]) -> None:
     assert counted(server, "everfit_predictions_total") == 8.0
     assert server.end() == 0, server.text()
     assert server.logged("flights") == [f"u{number}" for number in range(8)]
+
+
+def test_at_the_end_what_was_taken_is_answered_and_who_comes_is_refused_at_once(serve: Callable[..., Serve]) -> None:
+    server = serve("--workers", "2", models=("flights",))
+    server.wait_for(2)
+    address = ("127.0.0.1", int(server.url().rpartition(":")[2]))
+    body = json.dumps({"dataframe_records": [{**ROW, "flight": "last"}]}).encode()
+    head = b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+    def is_refused() -> bool:
+        try:
+            socket.create_connection(address, WAIT).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    with socket.create_connection(address, WAIT) as taken:
+        taken.sendall(head % len(body) + body[:10])
+        until(lambda: server.ask("flights", "first").status_code == 200, WAIT)  # by then it is taken
+        server.process.send_signal(signal.SIGTERM)
+        until(is_refused, 8.0)
+        assert server.process.poll() is None, "it waits for what it took"
+        taken.sendall(body[10:])
+        answer = taken.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer
+    assert server.process.wait(WAIT) == 0, server.text()
+    assert server.logged("flights") == ["first", "last"]

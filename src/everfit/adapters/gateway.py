@@ -48,14 +48,18 @@ class FolderGateway:
             DiskFull: no space for the copy.
             ModelUnusable: the folder to publish is not there.
         """
+        self.take(candidate.id, folder)
+
+    def take(self, candidate: str, folder: Path) -> Path:
+        """Copy a model's files under a candidate's id, once; where they lie until it is withdrawn. Raises as above."""
         # A candidate does not know the name it will serve under: `point` links it into that model's folder.
         if not (folder / "model.json").is_file():
             raise ModelUnusable(
-                f"{folder} holds no model.json, so version {version} cannot be served; "
-                "publish a folder that the shelf keeps"
+                f"{folder} holds no model.json, so {candidate} cannot be served; publish a folder that the shelf keeps"
             )
         with _disk(self._root):
-            _copy(folder, self._published(candidate.id))
+            _copy(folder, self._published(candidate))
+        return self._published(candidate)
 
     def point(self, model: str, route: Route, *, after: str | None = None) -> None:
         """Send the traffic of `model` to published candidates; the key that is live already changes nothing.

@@ -12,15 +12,20 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 import shlex
+import signal
 import ssl
 import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from everfit.adapters.outside import Still
@@ -109,15 +114,36 @@ class Command:
         Raises:
             Unavailable: it cannot be run, takes too long, or ends with another code than 0.
         """
+        # Files and not pipes: a server that the command starts inherits them, and a pipe would not end before it does.
+        with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            asked.write(body)
+            asked.seek(0)
+            code = self._run(verb, (asked, out, err), timeout)
+            out.seek(0)
+            if code:
+                said = _short(_last(err) or _last(out))
+                raise Unavailable(f"{self._said(verb)} ended with code {code}: {said}")
+            return out.read(MOST)
+
+    def _run(self, verb: str, files: tuple[IO[bytes], IO[bytes], IO[bytes]], timeout: float) -> int:
+        asked, out, err = files
         try:
-            done = subprocess.run([*self._argv, verb], input=body, capture_output=True, timeout=timeout, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise Unavailable(f"{self._argv[0]} {verb} did not end within {timeout:g} s and was stopped") from error
+            # A group of its own, so that what a shell started ends with it.
+            command = [*self._argv, verb]
+            child = subprocess.Popen(command, stdin=asked, stdout=out, stderr=err, start_new_session=True)
         except OSError as error:
-            raise Unavailable(f"{self._argv[0]} cannot be run: {error.strerror}") from error
-        if done.returncode:
-            raise Unavailable(f"{self._argv[0]} {verb} ended with code {done.returncode}: {_short(done.stderr)}")
-        return done.stdout[:MOST]
+            raise Unavailable(f"{self._said(verb)} cannot be run: {error.strerror}") from error
+        with child:
+            try:
+                return child.wait(timeout)
+            except subprocess.TimeoutExpired as error:
+                _stop(child)
+                told = f": {_short(said)}" if (said := _last(err)) else ""
+                late = f"{self._said(verb)} did not end within {timeout:g} s and was stopped{told}"
+                raise Unavailable(late) from error
+
+    def _said(self, verb: str) -> str:
+        return f"`{shlex.join([*self._argv, verb])}`"
 
 
 class Webhook:
@@ -232,6 +258,21 @@ def _connection(url: SplitResult, timeout: float) -> HTTPConnection:
 
 def _target(url: SplitResult) -> str:
     return (url.path or "/") + (f"?{url.query}" if url.query else "")
+
+
+def _last(file: IO[bytes]) -> bytes:
+    """The end of what was written."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+    return file.read().strip()
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        child.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def _short(content: bytes) -> str:

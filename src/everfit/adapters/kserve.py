@@ -6,8 +6,10 @@ never gives traffic to a revision that is not ready, and never touches any other
 How a roll-out maps, after KServe's own controller (`createKnativeService` and `PropagateStatus` of KServe 0.15): the
 share `canaryTrafficPercent` goes to the latest ready revision and the rest to `latestRolledoutRevision`. So a
 challenger is staged with 0 %, raised when its revision is ready, promoted by taking the field away, and taken back by
-setting 0 %, which waits for no pod. Nothing is written into the service's annotations: KServe copies them into the
-revision's template, and each change would start new pods.
+setting 0 %, which waits for no pod. A promoted model is taken back by the same write; Knative has ended the pods of the
+one before by then (`ScaleBounds`: no minimum for what no route names), so its first requests wait until they are up.
+The annotations of a service that exists are left alone: KServe copies them into the revision's template, and each
+change would start new pods.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ TIMEOUT = 10.0  # seconds for one answer of the API
 TRIES = 5  # of a write that others came before
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,52}[a-z0-9])?")  # a DNS label, with room for KServe's own suffix
 BLOCKED = frozenset({"BlockedByFailedLoad", "InvalidSpec"})
+KNATIVE = frozenset({"Serverless", "Knative"})  # one mode: its name until KServe 0.15, and from 0.16 on
+MODE = {
+    "serving.kserve.io/deploymentMode": "Serverless"
+}  # the old name is understood by both; by default it is another
 Json = dict[str, Any]
 
 
@@ -189,7 +195,7 @@ class KServe:
             else:
                 self._call(self.api.replace_namespaced_custom_object, SERVICES, name=name, body=body)
         except ApiException as error:
-            if error.status == 409:
+            if error.status == 409 or (error.status == 404 and found is not None):  # changed or deleted meanwhile
                 return False
             raise self._failure(error, name) from error
         return True
@@ -201,7 +207,8 @@ class KServe:
         predictor: Json = {"minReplicas": 1, "model": model}  # 1: what has no traffic stays warm
         if "account" in self.runs:
             predictor["serviceAccountName"] = self.runs["account"]
-        metadata = {"name": name, "namespace": self.namespace, "labels": {"app.kubernetes.io/managed-by": "everfit"}}
+        labels = {"app.kubernetes.io/managed-by": "everfit"}
+        metadata = {"name": name, "namespace": self.namespace, "labels": labels, "annotations": {**MODE}}
         version = f"{SERVICES['group']}/{SERVICES['version']}"
         return {
             "apiVersion": version,
@@ -212,10 +219,10 @@ class KServe:
 
     def _seen(self, found: Json) -> Seen:
         status = found.get("status") or {}
-        if status.get("deploymentMode") in {"RawDeployment", "Standard"}:
+        if (mode := status.get("deploymentMode") or "Knative") not in KNATIVE:
             raise UsageError(
                 f"the InferenceService {self.namespace}/{found['metadata']['name']} runs without Knative "
-                f"({status['deploymentMode']}), where KServe shares no traffic and keeps no revision to go back to; "
+                f"({mode}), where KServe shares no traffic and keeps no revision to go back to; "
                 "deploy it in Knative mode, or use a command or webhook as the gateway"
             )
         predictor = (status.get("components") or {}).get("predictor") or {}
@@ -269,6 +276,11 @@ class KServe:
         if error.status in {401, 403}:
             return UsageError(
                 f"Kubernetes does not let us at {self.namespace}/{name} ({said}); see the role in docs/gateways.md"
+            )
+        if error.status == 404:
+            return UsageError(
+                f"there is no namespace {self.namespace!r} in this cluster, or no KServe ({said}); install it, or name "
+                "another namespace in EVERFIT_GATEWAY"
             )
         if error.status in {400, 422}:
             return ModelUnusable(f"KServe refuses the InferenceService {self.namespace}/{name}: {said}")

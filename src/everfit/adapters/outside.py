@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from everfit.adapters.gateway import FolderGateway
+from everfit.adapters.published import Published, write_published
 from everfit.clock import ticks
 from everfit.errors import Conflict, ModelUnusable, UsageError
 from everfit.ports import Can, Route, check_can, check_trial
@@ -70,8 +71,11 @@ class OutsideGateway:
     it.
     """
 
-    def __init__(self, words: FolderGateway, near: FolderGateway, remote: Remote) -> None:
+    def __init__(
+        self, words: FolderGateway, near: FolderGateway, remote: Remote, told: Published | None = None
+    ) -> None:
         self._words = words  # what was told
+        self._told = told  # written beside each model's files, for servers elsewhere
         self._near = near  # the intake servers of this machine, for people to see
         self._remote = remote
         self._asked: dict[str, _Asked] = {}
@@ -93,8 +97,10 @@ class OutsideGateway:
             ModelUnusable: the folder holds no model, or the remote refuses it.
             Unavailable: the remote does not answer.
         """
-        self._words.publish(candidate, version, folder)
-        self._remote.publish(candidate, version, folder)
+        copy = self._words.take(candidate.id, folder)
+        if self._told is not None:
+            write_published(copy, self._told.of(candidate.id, version))
+        self._remote.publish(candidate, version, copy)
 
     def point(self, model: str, route: Route, *, after: str | None = None) -> None:
         """Send traffic to published models, as far as the remote can.
@@ -139,7 +145,7 @@ class OutsideGateway:
 
     def servers(self, model: str) -> list[dict[str, Any]]:
         """The servers of this machine: they take labels and events; the remote answers requests."""
-        return self._near.servers(model)
+        return [{**server, "elsewhere": True} for server in self._near.servers(model)]
 
     def withdraw(self, model: str, candidate: str) -> None:
         """Remove a published model; nothing happens when it is live, tried or unknown."""

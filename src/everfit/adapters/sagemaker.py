@@ -34,6 +34,8 @@ PACE, PATIENCE = 5.0, 3600.0  # a change of variants takes many minutes: machine
 MOVING = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 BROKEN = frozenset({"Failed", "OutOfService", "UpdateRollbackFailed"})
 NAME = re.compile(r"[a-zA-Z0-9](-?[a-zA-Z0-9]){0,62}")
+# What a configuration says beside its variants: it is the user's, and a new one must not lose it.
+KEPT = ("DataCaptureConfig", "KmsKeyId", "ExplainerConfig", "ExecutionRoleArn", "VpcConfig", "EnableNetworkIsolation")
 ASKED = "everfit-asked"  # a tag of the endpoint: the last configuration that was asked for, and for which cause
 TRIES = 3  # boto's own, with growing rests, on throttling and lost connections
 Json = dict[str, Any]
@@ -46,7 +48,20 @@ class Machines:
     image: str  # of the container that serves a model's folder
     role: str  # ARN that the container acts under
     instance: str = "ml.m5.large"
-    count: int = 1
+    count: int = 1  # of a new variant; the others keep what they have by then
+    subnets: tuple[str, ...] = ()  # of the VPC that containers run in, with `groups`
+    groups: tuple[str, ...] = ()
+    events: str = ""  # the project's server, which containers bring their rows to
+
+    def model(self, data: str) -> Json:
+        """What a SageMaker model of these machines is made of."""
+        container: Json = {"Image": self.image, "ModelDataUrl": data}
+        if self.events:
+            container["Environment"] = {"EVERFIT_EVENTS": self.events}
+        made: Json = {"PrimaryContainer": container, "ExecutionRoleArn": self.role}
+        if self.subnets:
+            made["VpcConfig"] = {"Subnets": list(self.subnets), "SecurityGroupIds": list(self.groups)}
+        return made
 
 
 def shares_of(route: Route) -> dict[str, float]:
@@ -96,15 +111,8 @@ class SageMaker:
             if not self._has_file(candidate.id):
                 self._upload(candidate.id, folder)
             if self._described("model", ModelName=_model_name(candidate.id)) is None:
-                container = {
-                    "Image": self._machines.image,
-                    "ModelDataUrl": f"s3://{self._bucket}/{self._key(candidate.id)}",
-                }
-                self._api.create_model(
-                    ModelName=_model_name(candidate.id),
-                    PrimaryContainer=container,
-                    ExecutionRoleArn=self._machines.role,
-                )
+                made = self._machines.model(f"s3://{self._bucket}/{self._key(candidate.id)}")
+                self._api.create_model(ModelName=_model_name(candidate.id), Tags=self._tags, **made)
 
     def point(self, model: str, route: Route, still: Still) -> None:
         """Take the first step towards a route.
@@ -141,13 +149,17 @@ class SageMaker:
             seen = self._described("endpoint", EndpointName=self._endpoint)
             if seen is None:
                 if still():
-                    self._api.create_endpoint(EndpointName=self._endpoint, EndpointConfigName=self._config(wanted, {}))
+                    name = self._config(wanted, {})
+                    self._api.create_endpoint(EndpointName=self._endpoint, EndpointConfigName=name, Tags=self._tags)
                 return False
             status, variants = seen["EndpointStatus"], _weights(seen)
             if status in MOVING:
                 return None
             if status in BROKEN:
-                raise ModelUnusable(f"the SageMaker endpoint {self._endpoint} is {status}: {_why(seen)}")
+                raise ModelUnusable(
+                    f"the SageMaker endpoint {self._endpoint} is {status}: {_why(seen)}; SageMaker takes no change of "
+                    "it any more: delete it, and the next release makes it anew"
+                )
             if weighs(variants, wanted):
                 return True
             if still():
@@ -161,7 +173,7 @@ class SageMaker:
                 EndpointName=self._endpoint, DesiredWeightsAndCapacities=weights
             )
             return
-        name = self._config(wanted, variants)
+        name = self._config(wanted, seen)
         asked = f"{name} {content_key(key)}"
         if self._asked(seen) == asked:
             # It was accepted, has ended, and the variants are not there: SageMaker rolled its own change back.
@@ -172,26 +184,34 @@ class SageMaker:
         self._api.update_endpoint(EndpointName=self._endpoint, EndpointConfigName=name)
         self._api.add_tags(ResourceArn=seen["EndpointArn"], Tags=[{"Key": ASKED, "Value": asked}])
 
-    def _config(self, wanted: Mapping[str, float], variants: Mapping[str, float]) -> str:
+    def _config(self, wanted: Mapping[str, float], seen: Json) -> str:
         """The endpoint configuration with these weights, made if there is none; its name follows from its content."""
+        variants, running = _weights(seen), _counts(seen)
         had = max(variants, key=lambda each: variants[each], default=None)
         names = [*wanted]
         if had is not None and had not in wanted and self._described("model", ModelName=_model_name(had)) is not None:
             names.append(had)  # stays warm, to go back to by weights alone
-        machines = {"InitialInstanceCount": self._machines.count, "InstanceType": self._machines.instance}
         told = [
             {
                 "VariantName": each,
                 "ModelName": _model_name(each),
                 "InitialVariantWeight": wanted.get(each, 0.0),
-                **machines,
+                "InitialInstanceCount": running.get(each, self._machines.count),
+                "InstanceType": self._machines.instance,
             }
             for each in names
         ]
-        name = f"everfit-{content_key(self._endpoint, told)}"
+        now = self._described("endpoint_config", EndpointConfigName=seen["EndpointConfigName"]) if seen else None
+        kept = {name: now[name] for name in KEPT if now and now.get(name)}
+        name = f"everfit-{content_key(self._endpoint, told, kept)}"
         if self._described("endpoint_config", EndpointConfigName=name) is None:
-            self._api.create_endpoint_config(EndpointConfigName=name, ProductionVariants=told)
+            self._api.create_endpoint_config(EndpointConfigName=name, ProductionVariants=told, Tags=self._tags, **kept)
         return name
+
+    @property
+    def _tags(self) -> list[dict[str, str]]:
+        """So that whoever reads the bill knows whose it is."""
+        return [{"Key": "managed-by", "Value": "everfit"}, {"Key": "everfit-endpoint", "Value": self._endpoint}]
 
     def _asked(self, seen: Json) -> str:
         tags = self._api.list_tags(ResourceArn=seen["EndpointArn"])["Tags"]
@@ -256,7 +276,8 @@ def sagemaker_at(setting: str) -> SageMaker:
     Raises:
         UsageError: an option is missing, unknown or cannot be.
     """
-    address = read_address(setting, ("store", "image", "role"), ("instance", "count", "region"))
+    more = ("instance", "count", "region", "events", "subnets", "groups")
+    address = read_address(setting, ("store", "image", "role"), more)
     options = address.options
     store = urlsplit(options["store"])
     if store.scheme != "s3" or not store.netloc:
@@ -266,7 +287,13 @@ def sagemaker_at(setting: str) -> SageMaker:
     count = options.get("count", "1")
     if not count.isdecimal() or int(count) < 1:
         raise UsageError(f"EVERFIT_GATEWAY: count={count!r} is no number of machines; write count=1")
-    machines = Machines(options["image"], options["role"], options.get("instance", "ml.m5.large"), int(count))
+    subnets, groups = _listed(options.get("subnets", "")), _listed(options.get("groups", ""))
+    if bool(subnets) != bool(groups):
+        raise UsageError("EVERFIT_GATEWAY: subnets= and groups= belong together: a VPC needs both")
+    machines = Machines(
+        options["image"], options["role"], options.get("instance", "ml.m5.large"), int(count), subnets, groups,
+        options.get("events", ""),
+    )  # fmt: skip
     return SageMaker(address.place, options["store"], machines, options.get("region"))
 
 
@@ -276,6 +303,18 @@ def _model_name(candidate: str) -> str:
 
 def _weights(seen: Json) -> dict[str, float]:
     return {each["VariantName"]: float(each.get("CurrentWeight", 0.0)) for each in seen.get("ProductionVariants", [])}
+
+
+def _counts(seen: Json) -> dict[str, int]:
+    """Machines of each variant now: a policy of the user's may have scaled it since it was made."""
+    found = {
+        each["VariantName"]: int(each.get("CurrentInstanceCount", 0)) for each in seen.get("ProductionVariants", [])
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def _why(seen: Json) -> str:

@@ -171,8 +171,10 @@ def _revived(child: Child, log: Path | None, said: IO[bytes] | None, say: Callab
 
 
 def _end(children: list[Child]) -> None:
-    """Ask every process to finish, then insist."""
+    """Ask every process to finish, then insist. Nobody comes in any more: who connected would wait for our own end."""
     for child in children:
+        if child.part.socket is not None:
+            child.part.socket.close()
         if child.process.poll() is None:
             child.process.terminate()
     deadline = ticks() + GRACE

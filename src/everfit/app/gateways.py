@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from everfit.adapters.gateway import FolderGateway
 from everfit.adapters.outside import OutsideGateway, Remote, read_can
+from everfit.adapters.published import Published
 from everfit.errors import UsageError
 from everfit.ports import Can, check_can
 from everfit.rollout.options import Rolling
@@ -19,8 +20,8 @@ CHOICES = (
 )
 
 
-def gateway_for(settings: Settings) -> FolderGateway | OutsideGateway:
-    """The gateway that the settings name; the built-in one for none.
+def gateway_for(settings: Settings, told: Published | None = None) -> FolderGateway | OutsideGateway:
+    """The gateway that the settings name; the built-in one for none. `told` goes beside each model that is published.
 
     Raises:
         UsageError: the setting names no gateway that there is, lacks something, or its extra is not installed.
@@ -28,7 +29,7 @@ def gateway_for(settings: Settings) -> FolderGateway | OutsideGateway:
     near = FolderGateway(settings.serving)
     if not settings.gateway:
         return near
-    return OutsideGateway(FolderGateway(settings.state / "outside"), near, _remote(settings))
+    return OutsideGateway(FolderGateway(settings.state / "outside"), near, _remote(settings), told)
 
 
 def check_suited(rolling: Rolling, can: frozenset[Can]) -> None:

@@ -13,7 +13,7 @@ from everfit.app.gateways import check_suited, gateway_for
 from everfit.app.steering import UnderWay, under_way
 from everfit.app.wiring import App
 from everfit.errors import UsageError
-from everfit.facts import GuardLooked, ReleasePlanned
+from everfit.facts import GuardLooked, ReleasePlanned, Steered
 from everfit.flows.durable import Follower
 from everfit.flows.looks import began
 from everfit.rollout.plan import Stage, explain, longest, plan_release
@@ -91,11 +91,27 @@ def release_view(standing: Standing, sleepers: dict[str, datetime]) -> dict[str,
         "verdict": guard.verdict if guard else None,
         "shown": dict(guard.shown) if guard else {},
         "next": lines[index + 1] if index + 1 < len(lines) else "end",
-        "looks_again": wakes.isoformat() if wakes and begun and wakes.year < MANY_YEARS else None,
+        "paused": standing.history.paused,
+        "steered": _steered(going),
+        "looks_again": wakes.isoformat() if wakes and begun and AT_ONCE < wakes.year < MANY_YEARS else None,
     }
 
 
-MANY_YEARS = 9000  # what waits for a person wakes never
+def skipped(app: App, going: UnderWay) -> tuple[str, str]:
+    """The step that a promotion ends and the one that follows, in words."""
+    lines = [*_lines(app.standing(), going.plan), "end"]
+    return f"step {going.index + 1}, {lines[going.index]}", lines[going.index + 1]
+
+
+AT_ONCE, MANY_YEARS = 1, 9000  # what a person wrote to goes on at once; what waits for a person wakes never
+
+
+def _steered(going: UnderWay) -> str | None:
+    """A person's word about the present stage that no worker has followed yet."""
+    word = going.story.find(Steered)
+    if word is None or word.index != going.index:
+        return None
+    return f"{word.by} said promote: {word.why}; a worker goes on with it"
 
 
 def _guard(going: UnderWay) -> GuardLooked | None:

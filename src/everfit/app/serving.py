@@ -111,6 +111,7 @@ def listening(host: str, port: int, many: int) -> list[socket.socket]:
 def serving_of(app: App) -> Serving:
     """What the server must know of a project."""
     settings, replay = app.settings, _replay(app)
+    trying = Trying(memory=settings.challenger_memory, share=settings.challenger_cpu)
     return Serving(
         model=app.spec.model,
         task=app.spec.task,
@@ -120,10 +121,11 @@ def serving_of(app: App) -> Serving:
         loader=load,
         clock=EventClock(lambda: said_time(settings.clock_file)) if replay else WallClock(),
         clock_file=settings.clock_file,
-        log=LogMode.HELD if settings.held_log else LogMode.ASYNC,
+        # In a replay time must not pass a row that was answered and is not in the journal yet.
+        log=LogMode.HELD if settings.held_log or replay else LogMode.ASYNC,
         replay=replay,
         key=app.spec.rollout.key,
-        trying=Trying(memory=settings.challenger_memory, share=settings.challenger_cpu),
+        trying=trying.in_replay() if replay else trying,
     )
 
 

@@ -100,8 +100,13 @@ def roll_back(app: App, why: str) -> tuple[Kept, Kept]:
     if going is not None and going.is_tried:
         abort(app, why)
         return standing.bench[going.plan.candidate], standing.bench[going.plan.previous or ""]
+    if going is not None and standing.history.previous is None:
+        raise UsageError(
+            f"{app.spec.model} has no previous champion to go back to; "
+            f"`everfit abort` ends the release of version {going.plan.version}"
+        )
     _way_back(app)
-    _end_releases(app)
+    _end_releases(app, why)
     champion, to = _way_back(app)  # one of those releases may have gone live before its word was ours
     previous = to.candidate.id
     run = f"release-back-{content_key(champion.candidate.id, previous, wall())}"
@@ -163,15 +168,15 @@ def _steer(app: App, going: UnderWay, word: str, why: str) -> None:
     raise Conflict("others write to this release without pause; try again")
 
 
-def _end_releases(app: App) -> None:
+def _end_releases(app: App, why: str) -> None:
     """A release under way must not go live after its roll-back. Its step that is in hand finds another key live."""
     for run in app.store.sleepers(app.spec.model):
         if run.startswith("release-"):
-            _end(app, run)
+            _end(app, run, why)
 
 
-def _end(app: App, run: str) -> None:
-    fact = ReleaseEnded("aborted", f"{whoami()} rolled back")
+def _end(app: App, run: str, why: str) -> None:
+    fact = ReleaseEnded("aborted", f"{whoami()} rolled back: {why or 'no reason given'}")
     for _ in range(TRIES):
         story = app.standing().stories[run]
         if story.find(ReleaseEnded) is not None:

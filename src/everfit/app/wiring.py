@@ -22,6 +22,7 @@ from everfit.adapters.journal import SqliteJournal
 from everfit.adapters.lake import DeltaLake
 from everfit.adapters.models import Shelf
 from everfit.adapters.outside import OutsideGateway
+from everfit.adapters.published import Published
 from everfit.adapters.registry import MlflowRegistry
 from everfit.adapters.store import SqlStore
 from everfit.adapters.telemetry import logger
@@ -76,7 +77,7 @@ class App:
         Raises:
             UsageError: `EVERFIT_GATEWAY` names no gateway, not all that one needs, or one that cannot do the roll-out.
         """
-        gateway = gateway_for(self.settings)
+        gateway = gateway_for(self.settings, Published(self.spec.model, self.rules, self.spec.rollout.key))
         check_suited(self.spec.rollout, gateway.can)
         return gateway
 

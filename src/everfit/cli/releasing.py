@@ -36,13 +36,15 @@ def promote(
     json: Json = False,
 ) -> None:
     """Skip the present wait of a release and go on to its next step."""
-    from everfit.app import steering
+    from everfit.app import releases, steering
 
-    going = steering.promote(open_folder(folder), why, full=full)
+    app = open_folder(folder)
+    going = steering.promote(app, why, full=full)
     version = going.plan.version
-    told = {"run": going.story.run, "version": version, "full": full}
-    where = "all traffic" if full else "its next step"
-    done(told, f"version {version} goes on to {where}; `everfit plan` shows it", as_json=json)
+    over, following = releases.skipped(app, going)
+    following = "all traffic, past every step before it" if full else following
+    told = {"run": going.story.run, "version": version, "full": full, "over": over, "next": following}
+    done(told, f"version {version} skips the rest of {over}; next: {following}", as_json=json)
 
 
 @cli.command()

@@ -71,7 +71,10 @@ def _served(told: dict[str, Any]) -> Iterator[str]:
     if told["previous"]:
         yield f"previous v{told['previous']}: `everfit rollback` goes back to it"
     for server in told["servers"]:
-        yield f"server {server['pid']} on port {server['port']} answers with v{server['version']}"
+        does = "takes predictions and labels; requests are answered elsewhere (EVERFIT_GATEWAY)"
+        if not server.get("elsewhere"):
+            does = "answers with " + (f"v{server['version']}" if server["version"] else "no version yet")
+        yield f"server {server['pid']} on port {server['port']} {does}"
 
 
 def _watched(told: dict[str, Any]) -> Iterator[str]:
@@ -109,6 +112,10 @@ def _released(release: dict[str, Any]) -> Iterator[str]:
     """Where a release is, what the guard says, and what is next."""
     until = f", until {short(release['until'])}" if release["until"] else ""
     yield f"release of v{release['version']}, step {release['stage']} of {release['stages']}: {release['now']}{until}"
+    if release["steered"]:
+        yield f"  {release['steered']}"
+    if release["paused"]:
+        yield "  paused: it stays at this step until `everfit resume`; the guard may still take it back"
     if release["guard"]:
         yield f"  the guard: {release['guard']}"
     shown = ", ".join(f"{name} {value:.4g}" for name, value in release["shown"].items())

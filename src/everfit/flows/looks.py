@@ -10,14 +10,16 @@ so a look that was lost in a crash is simply looked again.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from everfit.errors import ModelUnusable
 from everfit.facts import GuardLooked, ReleasePlanned, StageBegan, StageDone, Steered, WentLive
+from everfit.flows.arrivals import Pair, Stretch
 from everfit.flows.durable import Next, NotYet
 from everfit.flows.steps import Steps
-from everfit.flows.trial import Pair, Sight, Stretch, Trial
+from everfit.flows.trial import FAILED_BY, Sight, Trial
 from everfit.observe.window import Span, window_of
 from everfit.rollout import guard as rules
 from everfit.rollout.checks import Guarding
@@ -100,6 +102,7 @@ def _looked(
     sight = _sight(steps, now, story, plan, (state.looked or state.began, moment))
     after, found = rules.look(state, sight.seen, guard, moment)
     verdict, said = _word(place.stage, found)
+    said += _how(sight.shown) if verdict == "roll_back" else ""
     again, paused = next_look(steps, place.stage, moment), now.history.paused
     ends = _ends(place.stage, since, moment) and not paused
     known = looked is not None and looked.verdict == verdict
@@ -117,6 +120,12 @@ def _word(stage: Timed, found: rules.Verdict) -> tuple[str, str]:
         return found.kind, found.said
     seen = said_of(found.findings)
     return "hold", f"nothing stands against it so far: {seen}" if seen else "no rows of both models yet"
+
+
+def _how(shown: Mapping[str, float]) -> str:
+    """In what ways the challenger failed in the last rows."""
+    ways = {name.removeprefix(FAILED_BY): many for name, many in shown.items() if name.startswith(FAILED_BY)}
+    return f"; it failed by {', '.join(f'{way} ({many:.0f} times)' for way, many in ways.items())}" if ways else ""
 
 
 def _sight(

@@ -93,7 +93,8 @@ def _stage(steps: Steps, now: Standing, story: Story, place: tuple[ReleasePlanne
         case Publish(candidate):
             return Next(StageDone(index, stage.kind, pointed=steps.publish(now.bench[candidate])))
         case Weight():
-            return Next(StageDone(index, stage.kind, pointed=try_beside(steps, now, story, (index, stage), alive)))
+            key = try_beside(steps, now, story, (index, stage), alive)
+            return Next(StageDone(index, stage.kind, pointed=key, said=f"{stage.share * 100:.10g}% of the keys"))
         case Mirror() | Pause() | Analysis() | Bake():
             return _timed(steps, now, story, Place(plan, index, stage), alive)
         case GoLive() | Alias() | Tidy():

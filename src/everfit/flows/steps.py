@@ -310,7 +310,9 @@ class Steps:
 
     def tidy(self, standing: Standing, keep: int) -> None:
         """Drop the files of versions beyond those that are kept. The ledger and the registry remember them."""
-        safe = {standing.history.previous, standing.history.champion and standing.history.champion.candidate}
+        champion, previous = standing.history.champion, standing.history.previous
+        behind = {past.previous for _, past in standing.releases if past.candidate == previous}  # after going back
+        safe = {previous, champion and champion.candidate, *behind}
         newest = sorted(standing.bench.values(), key=lambda kept: -kept.version)
         going = [kept for kept in newest[keep:] if kept.candidate.id not in safe]
         staying = {kept.candidate.file.key for kept in newest if kept not in going}  # equal models share their file

@@ -20,47 +20,25 @@ import polars as pl
 from everfit.detect import losses, metrics
 from everfit.detect.outcomes import outcomes_from, with_outcome
 from everfit.errors import UsageError
+from everfit.flows.arrivals import Arrivals, Pair, Stretch, columns_in, slices_of
 from everfit.flows.keyed import Keyed, keyed
 from everfit.observe.intake import FAILED
 from everfit.observe.window import Span
 from everfit.ports import Lake, Table
 from everfit.rollout.checks import Check, Guarding
 from everfit.rollout.guard import ALL, Compared, Seen
+from everfit.rollout.keys import effect_of
 from everfit.rollout.plan import Stage
-from everfit.rollout.sequential import Floats, rate_of
+from everfit.rollout.sequential import Floats, Sample, rate_of
 from everfit.rollout.suited import is_guarded, suited, takes
 from everfit.spec import Spec
 from everfit.standing import Kept, Standing
 
 EARLY = timedelta(days=7)  # an event may have happened so long before it was sent
-MOST_SLICES = 20  # values of a slicing column, the most frequent first
+FAILED_BY = "failed_by_"  # crash, error, memory, timeout: as a name of what people are shown
+MOMENT = "250ms"  # a process that waits for its turn or collects its garbage does so for less
 CUT = 4.0  # times the mean error of numbers, above which a loss counts no more: of Laplace errors under 2 % lie there
 COLUMNS = ("_id", "_time", "_arrived", "_model", "_score", "_prediction", "_latency_ms")
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Traffic as it went from a moment on: 0 mirrored, a share of the keys, 1 live with the champion mirrored."""
-
-    since: datetime
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two models that are compared, and how traffic went between them so far."""
-
-    champion: Kept
-    challenger: Kept
-    stretches: tuple[Stretch, ...] = ()
-
-    def within(self, span: Span) -> Iterator[tuple[Stretch, Span]]:
-        """The stretches of a span, each with its part of it."""
-        ends = [*(stretch.since for stretch in self.stretches[1:]), span.end]
-        for stretch, end in zip(self.stretches, ends, strict=False):
-            part = Span(max(stretch.since, span.start), min(end, span.end))
-            if part.start < part.end:
-                yield stretch, part
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +66,7 @@ class Trial:
         """The champion's level before, by check, from the rows of the last windows; without rows without a level."""
         span = Span(now - 2 * self._reach, now)
         rows = self._rows(Table.PREDICTIONS, span, [champion])
-        failed = self._refused(span)
+        failed = self._refused(span).height
         found = {"errors": failed / (failed + rows.height)} if rows.height else {}
         each = self._losses(self._labelled(rows, span.end), champion)["_loss"]
         return found | ({"loss": float(np.mean(each.to_numpy()))} if each.len() else {})
@@ -115,11 +93,12 @@ class Trial:
         """
         answered = self._rows(Table.PREDICTIONS, span, [pair.champion, pair.challenger])
         copies = self._rows(Table.SHADOW, span, [pair.champion, pair.challenger])
-        came, keys = _Came(pair, answered, copies), self._keyed(pair, span)
+        came = Arrivals(pair, answered, copies, self._refused(span), self._by(answered))
+        keys = self._keyed(pair, span)
         compared: list[Compared] = []
         for stretch, part in pair.within(span):
             here = came.during(part)
-            found = [*self._errors(here, stretch, part, _check(guard, "errors"))]
+            found = [*self._errors(here, stretch, _check(guard, "errors"))]
             if 0 < stretch.share < 1 and (check := _check(guard, "latency")) is not None:
                 found += self._latency(here, check)
             compared += [replace(_hung(each, keys, here), earlier=stretch is not pair.stretches[-1]) for each in found]
@@ -148,56 +127,56 @@ class Trial:
             rows = rows.filter(pl.col("_id").is_in(ids.implode()))
         if table is Table.SHADOW:
             return rows.select(*COLUMNS, "_failed").collect().unique(["_id", "_model"], maintain_order=True)
-        known = rows.collect_schema().names()
-        slices = [name for name in self.spec.judge.slices.by if name in known]
-        return rows.select(*COLUMNS, *slices).collect().unique(["_id", "_model"], maintain_order=True)
+        by = [pl.col(name).cast(pl.String) for name in self._by(rows)]
+        return rows.select(*COLUMNS, *by).collect().unique(["_id", "_model"], maintain_order=True)
 
-    def _refused(self, span: Span) -> int:
-        """Rows that the model which answers failed on."""
+    def _by(self, rows: pl.LazyFrame | pl.DataFrame) -> tuple[str, ...]:
+        """The columns that slices are named by, where rows have them."""
+        known = rows.collect_schema().names()
+        return tuple(name for name in self.spec.judge.slices.by if name in known)
+
+    def _refused(self, span: Span) -> pl.DataFrame:
+        """Requests that the model which answers failed on: `_arrived`, and the columns that slices are named by."""
         refused = self.lake.read(Table.REFUSED, since=span.start, until=span.end)
-        found: int = refused.filter(pl.col("_reason") == FAILED).select(pl.len()).collect().item()
-        return found
+        rows = refused.filter(pl.col("_reason") == FAILED).select("_arrived", "_payload").collect()
+        schema = self.lake.read(Table.PREDICTIONS, since=span.start, until=span.end).collect_schema()
+        types = {name: dtype for name, dtype in schema.items() if name in self.spec.judge.slices.by}
+        return rows.select("_arrived").hstack(columns_in(rows["_payload"], types))
 
     # ---- errors and latency ------------------------------------------------------------------------------------------
-    def _errors(self, came: _Came, stretch: Stretch, part: Span, check: Check | None) -> Iterator[Compared]:
-        """Failed over asked. A copy has an answer of the champion beside it, so the champion did not fail there."""
-        if check is None or not takes(check, paired=stretch.share == 0):
+    def _errors(self, came: Arrivals, stretch: Stretch, check: Check | None) -> Iterator[Compared]:
+        """Failed over asked, over all rows, then by slice."""
+        paired = stretch.share == 0
+        if check is None or not takes(check, paired=paired):
             return
-        if stretch.share == 0:
-            failed = came.copies_of_challenger["_failed"].is_not_null().cast(pl.Float64).to_numpy()
-            if failed.size:
-                yield Compared("errors", np.zeros(failed.size), failed, paired=True)
-            return
-        refused = self._refused(part)
-        if stretch.share < 1:
-            failed_on = came.copies_of_challenger["_failed"].is_not_null().sum()
-            old = rate_of(refused, refused + came.by_champion.height)
-            new = rate_of(int(failed_on), int(failed_on) + came.by_challenger.height)
-        else:
-            asked = came.copies_of_champion
-            old = rate_of(int(asked["_failed"].is_not_null().sum()), asked.height)
-            new = rate_of(refused, refused + came.by_challenger.height)
-        if old.rows or new.rows:
-            yield Compared("errors", old, new)
+        sides = came.tried(stretch.share)
+        if any(side.height for side in sides):
+            yield Compared("errors", *_failures(sides, paired=paired), paired=paired)
+        for name, value in slices_of(sides, came.by) if check.slices else ():
+            here = tuple(side.filter(pl.col(name) == value) for side in sides)
+            if all(side.height for side in here):
+                yield Compared("errors", *_failures(here, paired=paired), slice=f"{name}={value}", paired=paired)
 
-    def _latency(self, came: _Came, check: Check) -> Iterator[Compared]:
+    def _latency(self, came: Arrivals, check: Check) -> Iterator[Compared]:
         """Of answers. The server logs them without the way to the challenger's process (docs/why/0028).
 
-        What the champion answered because the challenger failed waited for that, and is nobody's.
+        What the champion answered because the challenger failed waited for that, and is nobody's. Rows of one moment
+        wait for the same things, each model's for others, so they count as one: with one model on both sides and two
+        busy cores the guard took it back after 98 rows when each counted.
         """
-        waited = came.copies_of_challenger.filter(pl.col("_failed").is_not_null())["_id"]
-        own = came.by_champion.filter(~pl.col("_id").is_in(waited.implode()))
-        old, new = (_numbers(rows, "_latency_ms") for rows in (own, came.by_challenger))
+        sides = (came.own, came.by_challenger)
+        old, new = (_numbers(rows, "_latency_ms") for rows in sides)
+        effect = _bursts(sides)
         if old.size or new.size:
-            yield Compared("latency", old, new)
-        for name, value in self._slices(came, check):
-            at = pl.col(name).cast(pl.String) == value
-            old, new = (_numbers(rows.filter(at), "_latency_ms") for rows in (own, came.by_challenger))
+            yield Compared("latency", old, new, effect=effect)
+        for name, value in slices_of([came.answered], came.by) if check.slices else ():
+            at = pl.col(name) == value
+            old, new = (_numbers(rows.filter(at), "_latency_ms") for rows in (came.own, came.by_challenger))
             if old.size and new.size:
-                yield Compared("latency", old, new, slice=f"{name}={value}")
+                yield Compared("latency", old, new, slice=f"{name}={value}", effect=effect)
 
     # ---- losses ------------------------------------------------------------------------------------------------------
-    def _loss(self, came: _Came, check: Check, span: Span, keys: Keyed) -> Iterator[Compared]:
+    def _loss(self, came: Arrivals, check: Check, span: Span, keys: Keyed) -> Iterator[Compared]:
         """Losses of rows whose last part arrived in the span, stage by stage."""
         pair = came.pair
         oldest = max(pair.stretches[0].since, span.start - self._reach)
@@ -205,7 +184,8 @@ class Trial:
         ids = pl.concat([labels, came.answered["_id"], came.copies["_id"]]).unique()
         whole, both = Span(oldest, span.end), [pair.champion, pair.challenger]
         answered = self._labelled(self._rows(Table.PREDICTIONS, whole, both, ids), span.end)
-        every = _Came(pair, answered, self._rows(Table.SHADOW, whole, both, ids))
+        copies = self._rows(Table.SHADOW, whole, both, ids)
+        every = Arrivals(pair, answered, copies, came.refused, came.by)
         for stretch, part in pair.within(whole):
             here = every.during(part)
             if not takes(check, paired=stretch.share in (0, 1)):
@@ -214,7 +194,7 @@ class Trial:
             for compared in manner(here, stretch, check, span):
                 yield replace(_hung(compared, keys, here), earlier=stretch is not pair.stretches[-1])
 
-    def _paired(self, came: _Came, stretch: Stretch, check: Check, span: Span) -> Iterator[Compared]:
+    def _paired(self, came: Arrivals, stretch: Stretch, check: Check, span: Span) -> Iterator[Compared]:
         """Answers of one model beside the copies of the other, by id."""
         answers, copies = (
             (came.by_champion, came.copies_of_challenger) if stretch.share == 0
@@ -232,37 +212,28 @@ class Trial:
         sides = ("_answer", "_loss") if stretch.share == 0 else ("_loss", "_answer")
         yield from self._each(came, check, shared, shared, sides)
 
-    def _apart(self, came: _Came, _: Stretch, check: Check, span: Span) -> Iterator[Compared]:
+    def _apart(self, came: Arrivals, _: Stretch, check: Check, span: Span) -> Iterator[Compared]:
         """Answers of each model to its own keys."""
         last = pl.max_horizontal("_arrived", "_labelled_at")
         sides = [
             self._losses(rows.filter(last.is_between(span.start, span.end, closed="left")), kept)
-            for rows, kept in ((came.by_champion, came.pair.champion), (came.by_challenger, came.pair.challenger))
+            for rows, kept in ((came.own, came.pair.champion), (came.by_challenger, came.pair.challenger))
         ]
         yield from self._each(came, check, sides[0], sides[1], ("_loss", "_loss"))
 
     def _each(
-        self, came: _Came, check: Check, champion: pl.DataFrame, challenger: pl.DataFrame, named: tuple[str, str]
+        self, came: Arrivals, check: Check, champion: pl.DataFrame, challenger: pl.DataFrame, named: tuple[str, str]
     ) -> Iterator[Compared]:
         """Over all rows, then by slice; both sides are the same rows where they are one frame."""
         paired = champion is challenger
         if champion.height or challenger.height:
             yield Compared("loss", champion[named[0]].to_numpy(), challenger[named[1]].to_numpy(), paired=paired)
-        for name, value in self._slices(came, check):
-            rows = came.answered.filter(pl.col(name).cast(pl.String) == value)["_id"]
+        for name, value in slices_of([came.answered], came.by) if check.slices else ():
+            rows = came.answered.filter(pl.col(name) == value)["_id"]
             at = pl.col("_id").is_in(rows.implode())
             old, new = champion.filter(at)[named[0]].to_numpy(), challenger.filter(at)[named[1]].to_numpy()
             if old.size and new.size:
                 yield Compared("loss", old, new, slice=f"{name}={value}", paired=paired)
-
-    def _slices(self, came: _Came, check: Check) -> Iterator[tuple[str, str]]:
-        if not check.slices:
-            return
-        for name in self.spec.judge.slices.by:
-            if name not in came.answered.columns:
-                continue
-            counted = came.answered[name].cast(pl.String).drop_nulls().value_counts(sort=True)
-            yield from ((name, value) for value in counted[name].head(MOST_SLICES).to_list())
 
     def _labelled(self, rows: pl.DataFrame, until: datetime) -> pl.DataFrame:
         """The rows whose label came before a moment and before it was too late; the first label of an id counts."""
@@ -291,14 +262,16 @@ class Trial:
         return told.select("_id").with_columns(_loss=pl.Series(each, dtype=pl.Float64))
 
     # ---- for people --------------------------------------------------------------------------------------------------
-    def _shown(self, came: _Came) -> dict[str, float]:
-        """How unlike the answers are where both models answered the same request; nobody decides by it."""
+    def _shown(self, came: Arrivals) -> dict[str, float]:
+        """How the challenger failed, and how unlike both models answered the same request; nobody decides by it."""
+        ways = came.copies_of_challenger["_failed"].drop_nulls().value_counts(sort=True)
+        failed = {f"{FAILED_BY}{way}": float(count) for way, count in ways.sort("_failed").iter_rows()}
         copies = came.copies.filter(pl.col("_failed").is_null())
         paired = copies.join(came.answered, on="_id", suffix="_answer").filter(
             pl.col("_model") != pl.col("_model_answer")
         )
         if paired.is_empty():
-            return {}
+            return failed
         score, answer = (pl.col(name).list.last() for name in ("_score", "_score_answer"))
         found = {
             "pairs": pl.len(),
@@ -307,47 +280,7 @@ class Trial:
             "copy_latency_p99_ms": pl.col("_latency_ms").quantile(0.99),
         }
         told = paired.select(**found).row(0, named=True)
-        return {name: float(value) for name, value in told.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class _Came:
-    """Rows of both models, by who answered and who got a copy."""
-
-    pair: Pair
-    answered: pl.DataFrame
-    copies: pl.DataFrame
-
-    def during(self, part: Span) -> _Came:
-        """What was answered in a part of the time."""
-        at = pl.col("_arrived").is_between(part.start, part.end, closed="left")
-        return _Came(self.pair, self.answered.filter(at), self.copies.filter(at))
-
-    @property
-    def requests(self) -> tuple[int, int]:
-        """Answered or copied, by the champion and by the challenger; a copy on which it failed was asked for too."""
-        copied = (self.copies_of_champion.height, self.copies_of_challenger.height)
-        return self.by_champion.height + copied[0], self.by_challenger.height + copied[1]
-
-    @property
-    def by_champion(self) -> pl.DataFrame:
-        """Answers of the champion."""
-        return self.answered.filter(pl.col("_model") == self.pair.champion.candidate.id)
-
-    @property
-    def by_challenger(self) -> pl.DataFrame:
-        """Answers of the challenger."""
-        return self.answered.filter(pl.col("_model") == self.pair.challenger.candidate.id)
-
-    @property
-    def copies_of_champion(self) -> pl.DataFrame:
-        """What the champion said of copies, after all traffic had moved."""
-        return self.copies.filter(pl.col("_model") == self.pair.champion.candidate.id)
-
-    @property
-    def copies_of_challenger(self) -> pl.DataFrame:
-        """What the challenger said of copies, and where it failed."""
-        return self.copies.filter(pl.col("_model") == self.pair.challenger.candidate.id)
+        return failed | {name: float(value) for name, value in told.items() if value is not None}
 
 
 def prepared(
@@ -370,13 +303,30 @@ def _check(guard: Guarding, of: str) -> Check | None:
         return None
 
 
-def _hung(compared: Compared, keys: Keyed, came: _Came) -> Compared:
+def _failures(sides: tuple[pl.DataFrame, ...], *, paired: bool) -> tuple[Floats | Sample, Floats | Sample]:
+    """Failures of both sides: 0 or 1 for each row where the rows are the same, else their counts."""
+    first, second = (side["_failed"] for side in sides)
+    if paired:
+        return first.cast(pl.Float64).to_numpy(), second.cast(pl.Float64).to_numpy()
+    return rate_of(int(first.sum()), len(first)), rate_of(int(second.sum()), len(second))
+
+
+def _hung(compared: Compared, keys: Keyed, came: Arrivals) -> Compared:
     """With the design effect of its rows: those of one key hang together."""
     rows = came.answered
     if compared.slice != ALL:
-        name = next(name for name in rows.columns if compared.slice.startswith(f"{name}="))
-        rows = rows.filter(pl.col(name).cast(pl.String) == compared.slice.removeprefix(f"{name}="))
-    return replace(compared, effect=keys.effect(rows["_id"]))
+        name = next(name for name in came.by if compared.slice.startswith(f"{name}="))
+        rows = rows.filter(pl.col(name) == compared.slice.removeprefix(f"{name}="))
+    return replace(compared, effect=max(compared.effect, keys.effect(rows["_id"])))
+
+
+def _bursts(sides: Sequence[pl.DataFrame]) -> float:
+    """The design effect of rows of both models of which those of one moment count as one."""
+    if any(side.is_empty() for side in sides):
+        return 1.0
+    counts = [side["_arrived"].dt.truncate(MOMENT).value_counts()["count"] for side in sides]
+    effects = [effect_of(count, count) / side.height for count, side in zip(counts, sides, strict=True)]
+    return sum(effects) / sum(1 / side.height for side in sides)  # of the variance of their difference
 
 
 def _numbers(rows: pl.DataFrame, column: str) -> Floats:

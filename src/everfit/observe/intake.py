@@ -59,9 +59,8 @@ SHADOW_COLUMNS: dict[str, pl.DataType] = {
 } | {"_failed": pl.String()}  # null, crash, timeout, error or memory
 FAILED = "the model failed to score this row"  # a reason for refusal that is the model's fault, not the row's
 ARRIVALS = ("_arrived", "arrived", "time")  # where a label may say when it arrived
-_TOLD = frozenset(
-    {"_id", "_time", "_arrived", "_score", "_prediction", "_label", "_model"}
-)  # ours that a caller may send
+# Ours that a caller may send.
+_TOLD = frozenset({"_id", "_time", "_arrived", "_score", "_prediction", "_label", "_model", "_latency_ms"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +214,11 @@ def _predictions(
     ids, faults = _ids(rows, rules, issue)
     times, more = _times(rows, [rules.time, "_time"], now, rules)
     scores, wrong = _scores(rows, rules)
+    answered, slow = _answered(rows)
     arrived = _constant("_arrived", now, rows.height) if now else times.alias("_arrived")
     features = rows.select([name for name in rows.columns if name not in rules.reserved])
-    taken = pl.DataFrame([ids, times.alias("_time"), *scores, *_answered(rows), arrived]).hstack(features)
-    return _split(_Sent("predictions", rows, times, arrived), taken, [*faults, *more, *wrong])
+    taken = pl.DataFrame([ids, times.alias("_time"), *scores, *answered, arrived]).hstack(features)
+    return _split(_Sent("predictions", rows, times, arrived), taken, [*faults, *more, *wrong, *slow])
 
 
 def _split(sent: _Sent, taken: pl.DataFrame, faults: list[_Fault]) -> tuple[Taken, pl.Series]:
@@ -249,13 +249,18 @@ def _names_are_free(rows: pl.DataFrame) -> None:
             raise Refused(f"column {name!r}: names that begin with {RESERVED!r} are Everfit's own; rename it")
 
 
-def _answered(rows: pl.DataFrame) -> list[pl.Series]:
-    """Which candidate answered, where a server that is not ours says so."""
-    if "_model" not in rows.columns:
-        return []
-    if rows["_model"].dtype not in {pl.String, pl.Null}:
-        raise Refused("column '_model' must hold the id of the candidate that answered, as text")
-    return [rows["_model"].cast(pl.String)]
+def _answered(rows: pl.DataFrame) -> tuple[list[pl.Series], list[_Fault]]:
+    """Which candidate answered and how long that took, where a server that is not ours says so."""
+    found, faults = list[pl.Series](), list[_Fault]()
+    if "_model" in rows.columns:
+        if rows["_model"].dtype not in {pl.String, pl.Null}:
+            raise Refused("column '_model' must hold the id of the candidate that answered, as text")
+        found.append(rows["_model"].cast(pl.String))
+    if "_latency_ms" in rows.columns:
+        took, faults = _finite(rows["_latency_ms"], "_latency_ms")
+        faults.append(_Fault((took < 0).fill_null(False), "an answer cannot take less than no time", "_latency_ms"))
+        found.append(took.alias("_latency_ms"))
+    return found, faults
 
 
 def _first(rows: pl.DataFrame, names: Iterable[str]) -> str | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from everfit.judge.verdict import Interval
 from everfit.rollout.checks import Check
-from everfit.rollout.latency import Order, log_evidence_of
+from everfit.rollout.latency import Order, allowed_over, log_evidence_of
 from everfit.rollout.sequential import Tolerance, Weighed, interval_of, log_evidence
+from everfit.units import duration_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ def finding_of(place: str, check: Check, seen: Weighed | Order, share: float) ->
     levels = _levels(seen, check.largest)
     difference = interval_of(seen)
     if difference is not None:
-        difference = Interval(*(part * check.largest for part in (difference.value, difference.low, difference.high)))
+        ends = (max(-1.0, difference.low), min(1.0, difference.high))  # no loss is more than the largest one worse
+        difference = Interval(*(part * check.largest for part in (difference.value, *ends)))
     said = _said(place, check, seen, levels, difference)
     return Finding(
         place,
@@ -78,6 +81,25 @@ def said_of(findings: Sequence[Finding]) -> str:
     told = [finding.said for finding in findings if finding.slice == "*"]
     slices = len(findings) - len(told)
     return "; ".join(told) + (f"; {slices} slices too" if slices else "")
+
+
+def where_most(worst: Finding, findings: Sequence[Finding], line: float) -> str:
+    """The slice that a difference over all rows comes from, in words; empty where none stands out.
+
+    Args:
+        worst: Over all rows.
+        findings: All of them.
+        line: Log of the evidence that a slice must have for itself; its gap must be twice that of all rows.
+    """
+    inside = [found for found in findings if found.place.startswith(f"{worst.place} where ") and found.levels]
+    most = max(inside, key=lambda found: found.log_evidence, default=None)
+    if most is None or most.log_evidence < line or _gap(most) < 2 * _gap(worst):
+        return ""
+    return f"; most of it {most.said.removeprefix(worst.place).strip()}"
+
+
+def _gap(finding: Finding) -> float:
+    return finding.levels[1] - finding.levels[0] if finding.levels else 0.0
 
 
 def _levels(seen: Weighed, unit: float) -> tuple[float, float] | None:
@@ -120,10 +142,11 @@ def _latency_said(place: str, check: Check, seen: Order) -> tuple[str, tuple[flo
         return f"{place}: {seen.rows[1]:,.0f} rows of the challenger, none compared yet", None
     at, test = max(compared, key=lambda pair: log_evidence(pair[1]))
     levels = (test.totals[0] / max(1.0, test.rows[0]), test.totals[1] / max(1.0, test.rows[1]))
-    limit = seen.limits[at] * (1 + check.allowed.relative)
+    limit = allowed_over(seen.limits[at], check.allowed.relative, check.slack / timedelta(milliseconds=1))
     slower = f"{levels[1]:.1%} of {seen.rows[1]:,.0f} requests over {limit:.3g} ms"
     usual = f"the champion's over {seen.limits[at]:.3g} ms are {levels[0]:.1%}"
-    return f"{place}: {slower}; {usual} ({_allowed(check.allowed, points=False)} slower allowed)", levels
+    slack = f", and {duration_text(check.slack)}," if check.slack else ""
+    return f"{place}: {slower}; {usual} ({_allowed(check.allowed, points=False)}{slack} slower allowed)", levels
 
 
 def allowed_text(check: Check) -> str:

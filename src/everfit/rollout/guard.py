@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 
 from everfit.errors import Refused, UsageError
 from everfit.rollout.checks import Check, Guarding
-from everfit.rollout.findings import Finding, evidence_text, finding_of, said_of
+from everfit.rollout.findings import Finding, evidence_text, finding_of, said_of, where_most
 from everfit.rollout.latency import Order, log_evidence_of, weigh_latency
 from everfit.rollout.sequential import (
     Floats,
@@ -172,10 +172,12 @@ def look(state: Guarded, seen: Seen, options: Guarding, now: datetime) -> tuple[
         raise UsageError(f"already looked at {state.looked}; give the next interval, with its end as `now`")
     after = _weigh(state, seen, options, now)
     findings = _findings(after, options)
-    evidence = total_evidence(after, options)
-    if evidence >= -math.log(options.false_rollbacks):
+    evidence, line = total_evidence(after, options), -math.log(options.false_rollbacks)
+    if evidence >= line:
+        worst = _worst(findings)
+        told = f"{worst.said}{where_most(worst, findings, line)}"
         needed = f"evidence {evidence_text(evidence)}, {1 / options.false_rollbacks:,.0f} needed"
-        verdict: Verdict = RollBack(f"rolled back: {_worst(findings).said}; {needed}", findings, "worse")
+        verdict: Verdict = RollBack(f"rolled back: {told}; {needed}", findings, "worse")
         return replace(after, over=verdict.said), verdict
     return after, _not_worse(after, seen, options, now, findings)
 
@@ -233,9 +235,7 @@ def _weigh_one(state: Guarded, compared: Compared, check: Check, options: Guardi
         if len(beside) >= options.slices_at_most:
             return replace(state, passed_over=state.passed_over + 1)
     rows = state.rows
-    if (
-        compared.slice == ALL and not compared.earlier and _rows(compared.champion)
-    ):  # alone, the challenger is compared with nothing
+    if compared.slice == ALL and not compared.earlier and _is_compared(state, compared, place):
         rows = {**rows, check.of: rows.get(check.of, 0.0) + _rows(compared.challenger)}
     if check.of == "latency":
         moved = weigh_latency(
@@ -243,6 +243,7 @@ def _weigh_one(state: Guarded, compared: Compared, check: Check, options: Guardi
             _plain(compared.champion),
             _plain(compared.challenger),
             slower=check.allowed.relative,
+            slack=check.slack / timedelta(milliseconds=1),
             effect=compared.effect,
         )
         return replace(state, rows=rows, orders={**state.orders, place: moved})
@@ -250,6 +251,13 @@ def _weigh_one(state: Guarded, compared: Compared, check: Check, options: Guardi
     fresh = Weighed() if usual is None or compared.paired else knowing(min(1.0, usual / check.largest))
     weighed = _weigh_losses(state.weighed.get(place, fresh), compared, check)
     return replace(state, rows=rows, weighed={**state.weighed, place: weighed})
+
+
+def _is_compared(state: Guarded, compared: Compared, place: str) -> bool:
+    """Alone, the challenger is compared with nothing; and first the champion shows what its usual latencies are."""
+    if compared.check == "latency" and not state.orders.get(place, Order()).limits:
+        return False
+    return _rows(compared.champion) > 0
 
 
 def _weigh_losses(state: Weighed, compared: Compared, check: Check) -> Weighed:
@@ -278,7 +286,8 @@ def _not_worse(state: Guarded, seen: Seen, options: Guarding, now: datetime, fin
     looked_enough = options.looks_at_most is not None and state.looks >= options.looks_at_most
     if now < last and not looked_enough:
         return Hold(f"hold: {why}; extended until {_time(last)}", findings)
-    spent = f"{state.looks} looks" if looked_enough else duration_text(now - state.since)
+    lasted = duration_text(timedelta(seconds=round((now - state.since).total_seconds())))
+    spent = f"{state.looks} looks" if looked_enough else lasted
     told = f"inconclusive after {spent}: {why}"
     if options.inconclusive == "abort":
         return RollBack(f"rolled back: {told}; the spec says abort", findings, "inconclusive")

@@ -24,23 +24,31 @@ class Order:
 
     limits: tuple[float, ...] = ()  # milliseconds; empty while too few rows of the champion were seen
     tests: tuple[Weighed, ...] = ()
-    rows: tuple[float, float] = (0.0, 0.0)
+    rows: tuple[float, float] = (0.0, 0.0)  # that were compared
+    learnt: tuple[float, ...] = ()  # milliseconds of the champion's first rows, until they fix the limits
 
 
 def weigh_latency(
-    state: Order, champion: ArrayLike, challenger: ArrayLike, *, slower: float = 0.0, effect: float = 1.0
+    state: Order,
+    champion: ArrayLike,
+    challenger: ArrayLike,
+    *,
+    slower: float = 0.0,
+    slack: float = 0.0,
+    effect: float = 1.0,
 ) -> Order:
     """Take one look at latencies into account: is the challenger's time, less `slower`, stochastically longer?
 
-    The champion's quantiles, fixed at the first look with 100 of its rows, are the places of comparison: if the
-    challenger takes at most (1 + slower) times as long, it exceeds (1 + slower) q no more often than the champion
-    exceeds q. Any places fixed beforehand keep the promise (stochastic order: Lindon, Sanden and Shirikian 2022).
+    The champion's quantiles, fixed by its first 100 rows, are the places of comparison: if the challenger takes at most
+    (1 + slower) times as long, it exceeds (1 + slower) q no more often than the champion exceeds q. Any places fixed
+    beforehand keep the promise (stochastic order: Lindon, Sanden and Shirikian 2022). Until then nothing is compared.
 
     Args:
         state: Before this look; `Order(limits=...)` where the champion's quantiles are known from before.
         champion: Milliseconds per request.
         challenger: Milliseconds per request of the same time.
         slower: Allowed share, 0.1 = a tenth.
+        slack: Allowed milliseconds, where they are more than the share.
         effect: Design effect.
 
     >>> usual = np.linspace(1, 20, 500)
@@ -51,13 +59,15 @@ def weigh_latency(
     a, b = (np.sort(np.asarray(times, dtype=np.float64).ravel()) for times in (champion, challenger))
     if (a.size and not a[0] >= 0) or (b.size and not b[0] >= 0) or not np.isfinite([*a[-1:], *b[-1:]]).all():
         raise Refused("a latency is missing, negative or infinite; count requests without an answer as errors")
+    if not state.limits:  # this look only learns: its rows must not be bet on at places that they chose
+        learnt = (*state.learnt, *a.tolist())
+        if len(learnt) < ENOUGH:
+            return Order(learnt=learnt)
+        return Order(tuple(float(q) for q in np.quantile(learnt, QUANTILES)))
     rows = (state.rows[0] + len(a), state.rows[1] + len(b))
-    if not state.limits:
-        fixed = tuple(float(q) for q in np.quantile(a, QUANTILES)) if len(a) >= ENOUGH else ()
-        return Order(fixed, (), rows)  # this look only learns: its rows must not be bet on at places that they chose
     tests = state.tests or tuple(knowing(1 - share) for share in QUANTILES[: len(state.limits)])
     moved = tuple(
-        weigh_apart(test, _above(a, limit), _above(b, limit * (1 + slower)), effect=effect)
+        weigh_apart(test, _above(a, limit), _above(b, allowed_over(limit, slower, slack)), effect=effect)
         for test, limit in zip(tests, state.limits, strict=True)
     )
     return Order(state.limits, moved, rows)
@@ -73,6 +83,15 @@ def log_evidence_of(state: Order, *, fine: bool = False) -> float:
     """
     each = [log_evidence(test, fine=fine) for test in state.tests] or [0.0]
     return min(each) if fine else log_sum(each, [1 / len(each)] * len(each))
+
+
+def allowed_over(limit: float, slower: float, slack: float) -> float:
+    """Where the challenger is held to what the champion does over a limit; milliseconds.
+
+    >>> allowed_over(5.0, 0.1, 5.0), allowed_over(100.0, 0.1, 5.0)
+    (10.0, 110.00000000000001)
+    """
+    return max(limit * (1 + slower), limit + slack)
 
 
 def _above(ordered: Floats, limit: float) -> Sample:

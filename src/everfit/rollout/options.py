@@ -6,11 +6,20 @@ Takes plain values from the spec; gives frozen records; never reads the world.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from pydantic import BaseModel, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from everfit.rollout.checks import Guarding
-from everfit.rollout.stages import AnalysisStep, BakeStep, MirrorStep, Step, WeightStep, problem_of
+from everfit.rollout.stages import (
+    AnalysisStep,
+    BakeStep,
+    MirrorStep,
+    Step,
+    WeightStep,
+    problem_of,
+    problem_of_weights,
+)
 from everfit.units import Duration, Share
 
 SHORT = ("mirror", "weights", "interval", "bake")  # words that `steps` replaces
@@ -45,14 +54,33 @@ class Rolling(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(f"{value!r} is no column of a request; name one such as customer_id, or leave it away")
         return value
 
+    @field_validator("weights", "steps", mode="before")
+    @classmethod
+    def _list(cls, value: Any, field: ValidationInfo) -> Any:
+        if not isinstance(value, list | tuple):
+            wanted = "[5%, 25%, 50%]" if field.field_name == "weights" else "[{weight: 5%}, {analysis: 1h}]"
+            raise ValueError(f"{value!r} is not a list; write for instance {wanted}")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if problem := problem_of_weights(value):
+            raise ValueError(problem)
+        return value
+
+    @field_validator("steps")
+    @classmethod
+    def _in_order(cls, value: tuple[Step, ...]) -> tuple[Step, ...]:
+        if problem := problem_of(value):
+            raise ValueError(problem)
+        return value
+
     @model_validator(mode="after")
     def _one_form(self) -> Rolling:
         given = [word for word in SHORT if word in self.model_fields_set]
         if self.steps and given:
             raise ValueError(f"steps: they say it all: leave out {', '.join(given)}, or write them as steps")
-        problem = problem_of(self.expanded())
-        if problem:
-            raise ValueError(f"{'steps' if self.steps else 'weights'}: {problem}")
         return self
 
     def expanded(self) -> tuple[Step, ...]:

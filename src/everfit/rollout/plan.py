@@ -193,7 +193,8 @@ def explain(stages: Sequence[Stage]) -> list[str]:
     let the guard look on for 1d; it goes back by itself if the new champion is worse
     keep the last 10 versions
     """
-    return [_line(stage) for stage in stages]
+    first = any(isinstance(stage, GoLive) and stage.previous is None for stage in stages)
+    return [_first_line(stage) if first else _line(stage) for stage in stages]
 
 
 def _stage(step: Step, candidate: str) -> Stage:
@@ -210,6 +211,17 @@ def _stage(step: Step, candidate: str) -> Stage:
             return Bake(held)
         case _:
             assert_never(step)
+
+
+def _first_line(stage: Stage) -> str:
+    """A first champion has nobody beside it and nobody to go back to."""
+    match stage:
+        case Bake(hold):
+            return f"wait for {duration_text(hold)}; nothing new is begun meanwhile"
+        case Pause(hold):
+            return f"wait {'until `everfit promote`' if hold is None else f'for {duration_text(hold)}'}"
+        case _:
+            return _line(stage)
 
 
 def _line(stage: Stage) -> str:

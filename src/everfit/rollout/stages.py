@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator
 
-from everfit.units import Duration, Share
+from everfit.units import Duration, Share, parse_duration
 
+UNTIL_PROMOTED = "until promoted"
+RISE = "weights must rise; to go back there is `everfit abort`"
 WORDS = ("mirror", "weight", "pause", "analysis", "bake")
 
 
@@ -27,19 +29,27 @@ class MirrorStep(_Step, frozen=True):
     """Copies of the requests go to the challenger; nobody sees its answers; the guard pairs the outputs by request."""
 
     mirror: Duration = Field(description="for how long")
-    share: Share = Field(1.0, description="of the requests that are copied")
+    share: Share = Field(1.0, gt=0, description="of the requests that are copied")
 
 
 class WeightStep(_Step, frozen=True):
     """The challenger answers this share of the keys."""
 
-    weight: Share = Field(description="share of the keys, sticky; 100% is live")
+    weight: Share = Field(gt=0, description="share of the keys, sticky; 100% is live")
 
 
 class PauseStep(_Step, frozen=True):
     """Nothing changes for a while, or until a person says `everfit promote`; the guard looks on and may roll back."""
 
     pause: Duration | Literal["until promoted"] = Field(description="a duration, or `until promoted`")
+
+    @field_validator("pause", mode="before")
+    @classmethod
+    def _readable(cls, value: Any) -> Any:
+        try:
+            return value if value == UNTIL_PROMOTED else parse_duration(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is neither a duration such as 30m nor `{UNTIL_PROMOTED}`") from None
 
 
 class AnalysisStep(_Step, frozen=True):
@@ -79,6 +89,18 @@ Step = Annotated[
 ]
 
 
+def problem_of_weights(weights: Sequence[float]) -> str | None:
+    """Why the short form's shares make no sense, in one sentence; None where they do.
+
+    >>> problem_of_weights([0.5, 0.05])
+    '5% after 50%: weights must rise; to go back there is `everfit abort`'
+    """
+    for before, weight in zip((0.0, *weights), weights, strict=False):
+        if weight <= before:
+            return f"{_percent(weight)} after {_percent(before)}: {RISE}" if before else "0% of the keys is no step"
+    return None
+
+
 def problem_of(steps: Sequence[Step]) -> str | None:
     """Why this list makes no sense, in one sentence; None where it does.
 
@@ -97,14 +119,15 @@ def problem_of(steps: Sequence[Step]) -> str | None:
 def _misplaced(step: Step, share: float) -> str | None:
     match step:
         case WeightStep(weight=weight) if weight <= share:
-            after = f" after {_percent(share)}" if share else ""
-            return f"weight {_percent(weight)}{after}: weights must rise; to go back there is `everfit abort`"
+            return f"weight {_percent(weight)} after {_percent(share)}: {RISE}"
         case MirrorStep() if share > 0:
             return "mirror after a weight: the challenger already answers; mirror first"
         case AnalysisStep() if share == 1:
             return "analysis after all traffic has moved: nobody is left to compare with; write `bake` instead"
         case AnalysisStep() if share == 0:
-            return "analysis before any weight: there is nothing to compare; begin with `mirror` or `weight`"
+            return (
+                "analysis before any weight: there is nothing to compare; put `weight` before it (a mirror has its own)"
+            )
         case BakeStep() if share < 1:
             return "bake before all traffic has moved; put `weight: 100%` before it, or use `analysis`"
         case _:

@@ -23,7 +23,6 @@ from starlette.routing import Route
 from everfit.errors import Unavailable, UsageError
 from everfit.ports import Table
 from everfit.serve.counts import Counts, Meters
-from everfit.serve.intake import take_in
 from everfit.serve.openapi import document
 from everfit.serve.protocol import CSV, MlflowAsk
 from everfit.serve.rows import ARROW
@@ -31,7 +30,7 @@ from everfit.serve.service import Service
 from everfit.serve.serving import Serving
 from everfit.serve.tracing import Tracer
 from everfit.serve.v2 import EXTENSIONS, V2Ask
-from everfit.serve.web import JSON, STATUS, Asking, Endpoint, Fault, Reply, body_of, json_reply
+from everfit.serve.web import JSON, STATUS, Asking, Endpoint, Fault, Load, Reply, body_of, json_reply
 
 __all__ = ["STATUS", "build_app"]
 
@@ -46,8 +45,8 @@ _V2 = "/v2/models/{name}"
 class Beside(Protocol):
     """Another door to the same models, opened and closed with this one."""
 
-    async def start(self, services: dict[str, Service]) -> None:
-        """Open it."""
+    async def start(self, services: dict[str, Service], load: Load) -> None:
+        """Open it; what it takes counts to what the server has in hand."""
         ...
 
     async def stop(self) -> None:
@@ -89,6 +88,7 @@ class _App:
         self.services = {serving.model: Service(serving, self.meters, port) for serving in servings}
         self.only = next(iter(self.services.values())) if len(self.services) == 1 else None
         self.tracer, self.beside = tracer, beside
+        self.load = Load(max(serving.limits.bytes for serving in servings))
         # What belongs to no model is counted without a name where there are several.
         self.counts = self.only.counts if self.only else Counts("", self.meters)
 
@@ -120,9 +120,12 @@ class _App:
                 ("POST", at + "/infer", self.infer),
             ]
         each = {name: service.counts for name, service in self.services.items()}
-        ends = {(verb, path): Endpoint(path, call, self.counts, each, self.tracer) for verb, path, call in table}
+        ends = {
+            (verb, path): Endpoint(path, call, self.counts, each, self.load, self.tracer) for verb, path, call in table
+        }
         routes = [Route(path, end, methods=[verb]) for (verb, path), end in ends.items()]
         app = _Quick(routes=routes, lifespan=self.lifespan, exception_handlers={HTTPException: self.lost})
+        app.router.redirect_slashes = False  # a client that posts does not follow, and would read no reason
         app.quick = {"/invocations": (ends["POST", "/invocations"], {})}
         for name in self.services:
             for path in ("/endpoints/{name}/invocations", _V2 + "/infer"):
@@ -131,11 +134,10 @@ class _App:
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        for service in self.services.values():
-            service.start()
+        await asyncio.gather(*(service.start() for service in self.services.values()))
         looking = asyncio.create_task(self._look()) if self.meters.shared else None
         if self.beside:
-            await self.beside.start(self.services)
+            await self.beside.start(self.services, self.load)
         yield
         if looking:
             looking.cancel()
@@ -155,7 +157,7 @@ class _App:
         status, headers = (
             (error.status_code, dict(error.headers or {})) if isinstance(error, HTTPException) else (500, {})
         )
-        said = f"there is no {request.url.path} here; see /openapi.json"
+        said = f"there is no {request.url.path[:200]} here; see /openapi.json"
         if status == 405:
             said = f"{request.method} is not taken here; try {headers.get('Allow', 'another method')}"
         self.counts.answered("", status, 0.0)
@@ -178,7 +180,7 @@ class _App:
         service = self._service(asking)
         body, kind = await body_of(asking, service.serving.limits.body, JSON, CSV)
         ask = MlflowAsk(body, kind)
-        answered = await service.answer(ask, asking.began, len(body), None, asking.trace)
+        answered = await service.answer(ask, asking.began, None, asking.trace)
         return json_reply(ask.answer(answered), 200, *_number(answered.number))
 
     async def infer(self, asking: Asking) -> Reply:
@@ -188,7 +190,7 @@ class _App:
         if header and not (header.isascii() and header.isdigit() and len(header) < 19):
             raise Fault(400, "Inference-Header-Content-Length must be a whole number")
         ask = V2Ask(body, int(header) if header else None, service.name)
-        answered = await service.answer(ask, asking.began, len(body), asking.parts.get("version"), asking.trace)
+        answered = await service.answer(ask, asking.began, asking.parts.get("version"), asking.trace)
         made, length = ask.answer(answered)
         if length is None:
             return Reply(made, headers=_number(answered.number))
@@ -205,15 +207,14 @@ class _App:
     async def _take(self, table: Table, asking: Asking) -> Reply:
         service = self._service(asking)
         body, kind = await body_of(asking, service.serving.limits.body, JSON, ARROW)
-        receipt = await asyncio.to_thread(take_in, table, body, kind, service.serving)
-        service.counts.took(table, receipt.acknowledged, receipt.refused)
+        receipt = await service.take_in(table, body, kind)
         return json_reply(receipt.plain())
 
     # ---- how it is -----------------------------------------------------------------------------------
 
     async def ping(self, _: Asking) -> Reply:
         for service in self.services.values():
-            service.now()
+            service.ready()
         return Reply(b"\n", kind=TEXT)
 
     async def version(self, _: Asking) -> Reply:
@@ -239,7 +240,7 @@ class _App:
     async def are_ready(self, _: Asking) -> Reply:
         try:
             for service in self.services.values():
-                service.now()
+                service.ready()
         except Unavailable as error:
             return json_reply({"ready": False, "error": str(error)}, 503)
         return json_reply({"ready": True})
@@ -248,6 +249,7 @@ class _App:
         service = self._service(asking)
         try:
             service.at_version(asking.parts.get("version"))
+            service.ready()
         except Unavailable as error:
             return json_reply({"ready": False, "name": service.name, "error": str(error)}, 503)
         return json_reply({"ready": True, "name": service.name})

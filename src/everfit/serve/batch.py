@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,7 @@ from everfit.serve.serving import LogMode, Serving
 from everfit.serve.shadow import Shadow
 from everfit.serve.web import Fault
 
+TELL_EVERY = 0.25  # seconds between looks for requests that waited too long
 _say = logging.getLogger("everfit.serve.batch")
 _UNPLAIN = (OverflowError, ValueError, TypeError, pl.exceptions.PolarsError)
 
@@ -71,9 +73,11 @@ class Scorer:
         """Name what answers and where answers are logged; nothing runs yet."""
         self._serving, self._current, self._log, self._counts = serving, current, log, counts
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
-        self._came = self._gone = 0  # bytes; each is written by one thread only
+        self._asked: deque[tuple[float, asyncio.Future[Answered]]] = deque()  # since when who waits, in order
+        self._busy: float | None = None  # since when the thread works on one batch
         self._closing = False
         self._now: Current | None = None
+        self._next: Current | None = None  # worked out by the thread that swaps
         self._pace = Pace(serving.trying)
         self._canary = Canary(self._pace, counts, serving.limits.batch_rows)
         self._shadow = Shadow(log, counts, serving.trying, self._pace)
@@ -83,6 +87,7 @@ class Scorer:
     def start(self) -> None:
         """Begin to score; answers go to the running event loop."""
         self._loop = asyncio.get_running_loop()
+        self._loop.call_later(TELL_EVERY, self._tell_late)
         self._canary.start()
         self._shadow.start()
         self._thread.start()
@@ -92,7 +97,23 @@ class Scorer:
         """Requests that wait."""
         return self._queue.qsize() + self._canary.waiting
 
-    def submit(self, ask: Ask, began: float, size: int, version: str | None = None) -> asyncio.Future[Answered]:
+    @property
+    def stuck(self) -> float:
+        """Seconds that the batch under way has taken; 0 when there is none."""
+        busy = self._busy
+        return 0.0 if busy is None else ticks() - busy
+
+    def prepare(self, served: Served) -> None:
+        """Before a model answers: work out what its answers need, and score a row for nobody (0.9 ms of the first)."""
+        now, serving = current_of(served, self._serving), self._serving
+        with contextlib.suppress(ModelUnusable, *_UNPLAIN):  # a model that takes frames was asked when it was loaded
+            if (plain := now.layout.records([served.model.signature.sample])) is not None:
+                stacked, bad = stack([plain], now.layout, serving.clock.now(), serving.limit())
+                score_stack(stacked.take([] if bad else [0]), now)
+        self._counts.expect(now.face.version, VARIANT)
+        self._next = now
+
+    def submit(self, ask: Ask, began: float, version: str | None = None) -> asyncio.Future[Answered]:
         """Bring a request.
 
         Raises:
@@ -100,12 +121,11 @@ class Scorer:
         """
         if self._closing:
             raise Unavailable("the server is ending; send the request again")
-        limits = self._serving.limits
-        if self.waiting >= limits.waiting or self._came - self._gone + size > limits.waiting_bytes:
+        if self.waiting >= self._serving.limits.waiting:
             self._counts.overloaded()
             raise Unavailable("too many requests wait for the model; come again a little later")
-        self._came += size
-        call = Call(ask, asyncio.get_running_loop().create_future(), began, size, version)
+        call = Call(ask, asyncio.get_running_loop().create_future(), began, version)
+        self._asked.append((began, call.answer))
         self._queue.put(call)
         return call.answer
 
@@ -116,6 +136,19 @@ class Scorer:
         self._queue.put(None)
         self._thread.join(self._serving.limits.patience)
         self._shadow.close()
+
+    def _tell_late(self) -> None:
+        """Tell in the event loop who waited too long: the thread may be in a model that never comes back."""
+        asked, oldest = self._asked, ticks() - self._serving.limits.patience
+        while asked and (asked[0][1].done() or asked[0][0] < oldest):
+            answer = asked.popleft()[1]
+            if not answer.done():
+                self._counts.overloaded()
+                answer.set_exception(
+                    Unavailable("the request waited too long for the model; come again a little later")
+                )
+        if self._loop is not None and self._thread.is_alive():
+            self._loop.call_later(TELL_EVERY, self._tell_late)
 
     # ---- in the thread -------------------------------------------------------------------------------
 
@@ -129,29 +162,24 @@ class Scorer:
                     calls.append(first)
                     first = self._queue.get_nowait()
                 going = False
+            self._busy = ticks()
             try:
                 self._answer(calls)
-            except Exception as error:  # whatever happens here, the next batch must be answered
-                _say.exception("a batch failed")
-                self._deliver([(call, error) for call in calls])
+            except BaseException as error:  # also a panic or an exit of a library: the next batch must be answered
+                failed = error if isinstance(error, Exception) else RuntimeError(repr(error))
+                self._deliver([(call, failed) for call in calls])
+            self._busy = None
 
     def _answer(self, calls: list[Call]) -> None:
         if back := [call for call in calls if call.lent is not None]:
             self._finish(self._in_time(back))
             calls = [call for call in calls if call.lent is None]
-        self._gone += sum(call.size for call in calls)
         while calls := self._in_time(calls):  # the model is looked up for each batch: one and the same reads and scores
             calls = self._batch(calls)
 
     def _in_time(self, calls: list[Call]) -> list[Call]:
-        """The requests that did not wait too long; the others are told so."""
+        """The requests that did not wait too long; `_tell_late` tells the others."""
         oldest = ticks() - self._serving.limits.patience
-        waited = [call for call in calls if call.began < oldest]
-        if not waited:
-            return calls
-        self._counts.overloaded(len(waited))
-        late = Unavailable("the request waited too long for the model; come again a little later")
-        self._deliver([(call, late) for call in waited])
         return [call for call in calls if call.began >= oldest]
 
     def _batch(self, calls: list[Call]) -> list[Call]:
@@ -194,7 +222,8 @@ class Scorer:
                 f"no champion of {self._serving.model} is live yet; `everfit status` says what it waits for"
             )
         if self._now is None or self._now.served is not served:
-            self._now = current_of(served, self._serving)
+            ahead = self._next
+            self._now = ahead if ahead is not None and ahead.served is served else current_of(served, self._serving)
         return self._now
 
     @staticmethod
@@ -317,7 +346,13 @@ class Scorer:
     # ---- answers -------------------------------------------------------------------------------------
 
     def _settle(self, parts: Sequence[Batch | Portion], results: list[Result], copy: _Copy | None = None) -> None:
-        """Log, then answer, then let the challenger have its copy; in held mode the answer waits for the disk."""
+        """Log, then answer, then let the challenger have its copy; in held mode the answer waits for the disk.
+
+        In a replay the copy is made and logged first: once the answer is there, time may pass.
+        """
+        if self._serving.replay:
+            self._copy(copy)
+            copy = None
         held = self._serving.log is LogMode.HELD
         if not any(height_of(part) for part in parts):
             number = self._serving.journal.last() if held else None
@@ -341,7 +376,8 @@ class Scorer:
 
     def _copy(self, copy: _Copy | None) -> None:
         if copy is not None and (rival := copy[0].rival) is not None:
-            self._shadow.offer(rival, copy[1])
+            bring = self._shadow.at_once if self._serving.replay else self._shadow.offer
+            bring(rival, copy[1])
 
     def _deliver(self, results: list[Result]) -> None:
         if self._loop is None or not results:

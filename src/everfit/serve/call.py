@@ -35,7 +35,6 @@ class Call:
     ask: Ask
     answer: asyncio.Future[Answered]
     began: float
-    size: int  # bytes of its body
     version: str | None  # which must answer, if the client says so
     lent: Lent | None = None  # what the challenger said, when it comes back from there
 

@@ -40,7 +40,7 @@ class Meters:
         variant, failing = ("version", "variant"), ("version", "failed")
         self.requests = self._counter("everfit_requests", "answers by route and status", "route", "status")
         self.errors = self._counter("everfit_errors", "answers that are failures: client or server", "route", "side")
-        self.predicted = self._counter("everfit_predictions", "rows scored by model version", "version")
+        self.predicted = self._counter("everfit_predictions", "rows scored by model version", *variant)
         self.unscored = self._counter("everfit_model_failures", "requests that a model failed on", *variant)
         self.taken = self._counter("everfit_rows_acknowledged", "rows taken by table", "table")
         self.refused = self._counter("everfit_rows_refused", "rows refused by table", "table")
@@ -114,6 +114,10 @@ class Counts:
             counter.inc()
         children[0].observe(seconds)
 
+    def expect(self, version: int, variant: str) -> None:
+        """Begin a version's counters with 0, so that its first answer need not (0.3 ms)."""
+        self._for_batch(version, variant)
+
     def scored(self, version: int, variant: str, requests: int, rows: int, seconds: float) -> None:
         """A batch was scored."""
         predicted, together, sizes, scoring = self._for_batch(version, variant)
@@ -184,4 +188,4 @@ class Counts:
     def _batch_children(self, version: int, variant: str) -> tuple[Any, ...]:
         told, meters = (self._model, str(version), variant), self._meters
         histograms = (metric.labels(*told) for metric in (meters.together, meters.rows, meters.scoring))
-        return (self._meters.predicted.labels(self._model, str(version)), *histograms)
+        return (self._meters.predicted.labels(*told), *histograms)

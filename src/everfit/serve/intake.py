@@ -15,8 +15,9 @@ import polars as pl
 from everfit.errors import Refused
 from everfit.ids import issued_id
 from everfit.observe.intake import Taken, take_labels, take_predictions
+from everfit.observe.shadow import MARKS, is_shadow, take_shadow
 from everfit.ports import Batch, Table
-from everfit.serve.rows import ARROW, from_arrow, from_records, read_json
+from everfit.serve.rows import ARROW, check_ids, from_arrow, from_records, read_json
 from everfit.serve.serving import Serving
 
 
@@ -49,10 +50,11 @@ def take_in(table: Table, body: bytes, content_type: str, serving: Serving) -> R
     rows = _rows(body, content_type)
     if rows.is_empty():
         return Receipt(0, 0, {}, serving.journal.last())
-    taken = _taken(table, rows, serving)
-    batches = [Batch(table, taken.rows), Batch(Table.REFUSED, taken.refused)]
-    number = serving.journal.append([batch for batch in batches if batch.rows.height])
-    return Receipt(taken.rows.height, taken.refused.height, _reasons(taken.refused), number)
+    parts = _taken(table, rows, serving)
+    batches = [Batch(each, taken.rows) for each, taken in parts.items()]
+    refused = pl.concat([taken.refused for taken in parts.values()])
+    number = serving.journal.append([batch for batch in (*batches, Batch(Table.REFUSED, refused)) if batch.rows.height])
+    return Receipt(sum(batch.rows.height for batch in batches), refused.height, _reasons(refused), number)
 
 
 def _rows(body: bytes, content_type: str) -> pl.DataFrame:
@@ -62,12 +64,20 @@ def _rows(body: bytes, content_type: str) -> pl.DataFrame:
     return from_records(told["rows"] if isinstance(told, dict) and "rows" in told else told)
 
 
-def _taken(table: Table, rows: pl.DataFrame, serving: Serving) -> Taken:
+def _taken(table: Table, rows: pl.DataFrame, serving: Serving) -> dict[Table, Taken]:
+    """The rows, by the table that they belong to."""
+    check_ids(rows, serving.rules.id or "_id")
     if table is Table.LABELS:
-        return take_labels(rows, serving.rules, serving.limit())
+        return {table: take_labels(rows, serving.rules, serving.limit())}
     if nested := [name for name, dtype in rows.schema.items() if dtype.is_nested() and name != "_score"]:
         raise Refused(f"field {nested[0]!r} holds lists or objects; send one plain value a row")
-    return take_predictions(rows, serving.rules, serving.limit(), issued_id)
+    aside, answers = is_shadow(rows), rows.drop(MARKS, strict=False)
+    taken: dict[Table, Taken] = {
+        table: take_predictions(answers.filter(~aside), serving.rules, serving.limit(), issued_id)
+    }
+    if aside.any():
+        taken[Table.SHADOW] = take_shadow(rows.filter(aside), serving.rules, serving.limit(), issued_id)
+    return taken
 
 
 def _reasons(refused: pl.DataFrame) -> dict[str, int]:

@@ -143,10 +143,13 @@ class PredictionLog:
     def _commit(self, taken: list[_Waiting]) -> str:
         try:
             number = self._journal.append(merge([part for waiting in taken for part in waiting.parts]))
-        except Exception as error:  # whatever the journal does, this thread must go on: answers wait for it
-            _say.warning("the prediction log cannot be written", extra={"reason": str(error), "rows": self._rows})
-            self._put_back(taken, error)
-            return str(error)
+        except BaseException as error:  # whatever the journal or polars do, this thread must go on: answers wait for it
+            if str(error) != self._away:  # once, and not twice a second for as long as the disk is full
+                _say.warning("the prediction log cannot be written", extra={"reason": str(error), "rows": self._rows})
+            self._put_back(taken, error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            return str(error) or repr(error)
+        if self._away:
+            _say.info("the prediction log is written again", extra={"rows": self._rows})
         self._settle(taken)
         for waiting in taken:
             waiting.done.set_result(number)

@@ -85,7 +85,7 @@ class Loaded:
             scores = np.asarray(ask(), dtype=float)
         except ModelUnusable:
             raise
-        except Exception as error:  # the border to the user's model, which may raise anything
+        except BaseException as error:  # the border to the user's model, which may raise anything, exits and panics too
             raise ModelUnusable(f"model {self.candidate} cannot score: {type(error).__name__}") from error
         if scores.shape != (rows, self.signature.width()):
             raise ModelUnusable(
@@ -108,7 +108,7 @@ def load_published(folder: Path, loader: Callable[[Path], Predictor]) -> Loaded:
         predictor = loader(folder)
     except ModelUnusable:
         raise
-    except Exception as error:  # the border to pickles of every kind
+    except BaseException as error:  # the border to pickles of every kind, which may exit or panic too
         raise ModelUnusable(f"{folder} cannot be loaded: {type(error).__name__}: {error}") from error
     loaded = Loaded(folder.name, signature, predictor, getattr(predictor, "quick", None))
     _warm(loaded)

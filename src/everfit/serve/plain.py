@@ -1,7 +1,7 @@
 """Rows as plain values, of many requests at once: the short way from bodies to a model and to the prediction log.
 
 Takes parsed rows whose values are of the types that the model's features have; gives arrays for the model and one
-frame for the log; never judges a value: rows that are not plain go the long way (`predict.predict`), one request
+frame for the log; never judges a value: rows that are not plain go the long way (`predict.check`), one request
 alone, and both ways give the same answer and the same log.
 """
 

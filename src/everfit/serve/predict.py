@@ -3,7 +3,7 @@
 Takes rows as a client sent them and the model that answers now; gives an `Answer` with its log batch, or a
 `Denial` or `Failure` with the record that is kept of it; never scores a row that does not fit the model's features.
 
-Two ways have one outcome: `predict` for one request in any form, `score_stack` for the plain rows of many.
+Two ways have one outcome: `check` and `answer` for one request in any form, `score_stack` for the plain rows of many.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from everfit.serve.plain import Layout, Portion, Stack
 from everfit.serve.protocol import Answered, Asked, Face, face_of
 from everfit.serve.rival import Rival, rival_of
 from everfit.serve.routing import Served
-from everfit.serve.rows import column
+from everfit.serve.rows import check_ids, column
 from everfit.serve.serving import Serving
 
 VARIANT = "champion"
@@ -102,18 +102,13 @@ def portion_of(stack: Stack, scores: np.ndarray, now: Current, latencies: list[f
     return Stacked(stack).part(scores, now.face, VARIANT, latencies)
 
 
-def predict(asked: Asked, now: Current, serving: Serving, began: float) -> Answer | Denial | Failure:
-    """Check, score, and write down. `began` are the ticks at which the request came."""
-    checked = check(asked, now, serving)
-    return checked if isinstance(checked, Denial) else answer(checked, now, serving, began)
-
-
 def check(asked: Asked, now: Current, serving: Serving) -> Checked | Denial:
     """Judge every value of rows."""
     schema = now.face.signature.schema
     if asked.rows.is_empty():
         return Checked(Framed(pl.DataFrame(schema=_dtypes(schema)), schema.names()), asked.rows, None)
     envelope = _envelope(asked, schema, serving)
+    check_ids(envelope, serving.rules.id or "_id")
     if absent := [name for name in schema.names() if name not in asked.rows.columns]:
         faults = [(place, "missing", absent[0]) for place in range(asked.rows.height)]
         kept = _kept(asked.rows, faults, serving)
@@ -130,7 +125,7 @@ def check(asked: Asked, now: Current, serving: Serving) -> Checked | Denial:
 
 
 def answer(checked: Checked, now: Current, serving: Serving, began: float) -> Answer | Failure:
-    """Score rows that fit, and write down."""
+    """Score rows that fit, and write down. `began` are the ticks at which the request came."""
     body, face = checked.body, now.face
     try:
         scores = body.score(now.served.model)

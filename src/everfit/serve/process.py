@@ -18,8 +18,13 @@ from pathlib import Path
 import orjson
 import psutil
 
+from everfit.clock import ticks
 from everfit.ports import Predictor
 from everfit.serve.wire import send
+
+FAMILY_EVERY = (
+    1.0  # seconds between looks for processes that it started: each reads what all processes say of themselves
+)
 
 
 class Process:
@@ -29,6 +34,8 @@ class Process:
         """Hold a child and this side of its sockets."""
         self.questions, self.answers = questions, answers
         self._popen, self._seen = popen, psutil.Process(popen.pid)
+        self._family: list[psutil.Process] = []
+        self._counted = -FAMILY_EVERY  # when the family was counted last, in ticks
 
     @classmethod
     def start(cls, folder: Path, loader: Callable[[Path], Predictor]) -> Process:
@@ -62,11 +69,16 @@ class Process:
         return self._popen.pid
 
     def memory(self) -> int:
-        """Bytes that it has resident; 0 when it is gone."""
-        try:
-            return int(self._seen.memory_info().rss)
-        except psutil.Error:
-            return 0
+        """Bytes that it and what it started have resident; 0 when it is gone."""
+        if ticks() >= self._counted + FAMILY_EVERY:
+            self._counted = ticks()
+            with contextlib.suppress(psutil.Error):
+                self._family = [self._seen, *self._seen.children(recursive=True)]
+        total = 0
+        for each in self._family:
+            with contextlib.suppress(psutil.Error):
+                total += int(each.memory_info().rss)
+        return total
 
     def end(self) -> int:
         """Kill it with all that it started; its exit code, minus the signal if one ended it before."""

@@ -30,6 +30,7 @@ from everfit.serve.serving import Trying
 LOOK_EVERY = 0.05  # seconds; a stat costs a few microseconds
 BEAT_EVERY = 5.0  # the gateway takes a server for dead after 60 s of silence
 AGAIN_AFTER = (1.0, 60.0)  # seconds until a failed load is tried again: first, and at most
+LAST = "last.json"  # the route that was followed last, for a restart while `routing.json` cannot be
 LAST_WAIT = 2.0  # seconds that a challenger's process may take to end with the server
 
 _say = logging.getLogger("everfit.serve.routing")
@@ -56,11 +57,13 @@ class Live:
         *,
         port: int = 0,
         trying: Trying = Trying(),  # noqa: B008 - it is frozen
+        before: Callable[[Served], None] = lambda _: None,
     ) -> None:
+        """Name the model's folder. `before` is told what is about to answer, in the thread that swaps."""
         self._home = home
         self._loader = loader
         self._counts = counts
-        self._port = port
+        self._port, self._before = port, before
         self._current: Served | None = None
         self._warm: dict[str, Loaded] = {}  # the live model and the one to go back to
         self._loading: tuple[str, Future[Loaded]] | None = None
@@ -72,8 +75,8 @@ class Live:
         self._stamp: _Stamp | None = None
         self._error = ""
         self._again = _Retry()
-        self._beat_at = 0.0
-        self._ending = threading.Event()
+        self._beat_at, self._is_mute = 0.0, False
+        self._begun, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="everfit-routing", daemon=True)
 
     @property
@@ -90,6 +93,10 @@ class Live:
         """Register this server and begin to follow the route."""
         self._report()
         self._thread.start()
+
+    def wait(self, seconds: float) -> None:
+        """Until the route that is there answers, or is known not to; no longer than that."""
+        self._begun.wait(seconds)
 
     def stop(self) -> None:
         """End, and take this server off the list."""
@@ -110,8 +117,13 @@ class Live:
             previous = self._follow()
             self._settle()
             self._report()  # before the way back is warmed: the gateway waits for it
+            if self._current is not None or self._error:
+                self._begun.set()
             self._keep_warm(previous)
-        elif self._settle() or ticks() >= self._beat_at:
+            return
+        if stamp is None:  # nothing was released yet
+            self._begun.set()
+        if self._settle() or ticks() >= self._beat_at:
             self._report()
 
     def _watch(self) -> None:
@@ -132,20 +144,47 @@ class Live:
     def _follow(self) -> str | None:
         try:
             told = _routing(self._home / "routing.json")
-            trial, previous = told.get("trial"), told.get("previous")
-            route = Route(told["candidate"], int(told["version"]), told["key"], Trial(**trial) if trial else None)
-            if not self._swap(route):
+            if not self._obey(told):
                 return None  # it changed while its model was loaded: the next look follows the newer one
-            self._counts.routed(int(told.get("number", 0)))
         except Exception as error:  # a broken model or file: the old one keeps serving, and the gateway reads why
             self._error = str(error)
             self._again.failed()
             self._counts.swap_failed()
-            _say.error("the route cannot be followed", extra={"reason": self._error})
+            _say.error("the route cannot be followed", extra={"model": self._home.name, "reason": self._error})
+            self._fall_back()
             return None
         self._error = ""
         self._again.worked()
+        self._remember(told)
+        previous = told.get("previous")
         return str(previous) if previous else None
+
+    def _obey(self, told: dict[str, Any]) -> bool:
+        """Let what was read rule; False if another route came meanwhile."""
+        trial = told.get("trial")
+        route = Route(told["candidate"], int(told["version"]), told["key"], Trial(**trial) if trial else None)
+        if not self._swap(route):
+            return False
+        self._counts.routed(int(told.get("number", 0)))
+        return True
+
+    def _fall_back(self) -> None:
+        """After a restart: what was followed before it, as if there had been none."""
+        if self._current is None:
+            with contextlib.suppress(Exception):  # there is none, or its model is broken too
+                self._obey(_routing(self._home / LAST))
+
+    def _remember(self, told: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not end serving
+            self._write(self._home / LAST, told)
+
+    @staticmethod
+    def _write(file: Path, told: dict[str, Any]) -> None:
+        """Replace a file at once; workers may do so at the same time."""
+        fresh = file.with_name(f"{file.stem}.{os.getpid()}.tmp")
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(orjson.dumps(told))
+        fresh.replace(file)
 
     def _swap(self, route: Route) -> bool:
         """Let a route rule, unless another came meanwhile."""
@@ -157,14 +196,16 @@ class Live:
             return False
         self._warm[route.candidate] = loaded
         rival = self._tried(route, loaded.signature)
+        self._before(coming := Served(route, loaded, rival))
         # One assignment: a request sees the old or the new, never a mixture.
-        self._current = Served(route, loaded, rival)
+        self._current = coming
         leaving, self._challenger = self._challenger, rival
         if leaving is not None and leaving is not rival:
             leaving.close()
         if before is None or before.model is not loaded:
             self._counts.swapped(route.version)
-            _say.info("model swapped", extra={"candidate": route.candidate, "version": route.version})
+            told = {"model": self._home.name, "candidate": route.candidate, "version": route.version}
+            _say.info("model swapped", extra=told)
         return True
 
     def _loaded(self, candidate: str) -> Loaded | None:
@@ -245,15 +286,15 @@ class Live:
             "at": wall().isoformat(),
             "error": self._error or None,
         }
-        fresh = self.file.with_suffix(".tmp")
         try:
-            fresh.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_bytes(orjson.dumps(told))
-            fresh.replace(self.file)
+            self._write(self.file, told)
             self._beat_at = ticks() + BEAT_EVERY
+            self._is_mute = False
         except OSError as error:  # a full disk must not end serving; the next look tries again
             self._beat_at = ticks() + AGAIN_AFTER[0]
-            _say.warning("cannot say what is served", extra={"reason": str(error)})
+            if not self._is_mute:
+                _say.warning("cannot say what is served", extra={"model": self._home.name, "reason": str(error)})
+            self._is_mute = True
 
 
 class _Retry:

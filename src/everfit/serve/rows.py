@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ from everfit.errors import Refused
 
 ARROW = "application/vnd.apache.arrow.stream"
 PLAIN = frozenset({str, int, float, bool})
+MOST_EXACT = 2.0**53  # from here on a float does not keep every whole number apart
 SCORES = "_score"  # the one field that may hold lists: a probability for each class
 
 
@@ -75,6 +76,8 @@ def from_records(records: Any) -> pl.DataFrame:
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise Refused("rows must be a list of objects, one object a row: [{...}, {...}]")
     names = dict.fromkeys(name for record in records for name in record)
+    if records and not names:  # a frame without columns would have no rows either
+        raise Refused("rows must have fields, and these have none: [{...}, {...}]")
     return pl.DataFrame([column(name, [record.get(name) for record in records]) for name in names])
 
 
@@ -88,6 +91,8 @@ def from_lists(names: Sequence[str], rows: Any) -> pl.DataFrame:
         Refused: a row has another number of values, or a name comes twice.
     """
     _once(names)
+    if rows and not names:
+        raise Refused("columns must name the values of a row, and there are none")
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise Refused("rows must be a list of lists, one list a row: [[...], [...]]")
     for place, row in enumerate(rows):
@@ -138,8 +143,40 @@ def from_arrow(body: bytes) -> pl.DataFrame:
             f"the body is not a whole Arrow IPC stream ({type(error).__name__}); send one of {ARROW}"
         ) from None
     _once(table.column_names)
+    for field in table.schema:
+        if not _is_taken(field.type):
+            raise Refused(f"field {field.name!r} has Arrow's type {field.type}; send numbers, text, flags or moments")
     frame = pl.DataFrame(pl.from_arrow(table))
     return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
+def check_ids(rows: pl.DataFrame, name: str) -> None:
+    """Return if no id is a number that has lost digits: JSON's whole numbers beyond 64 bits come as floats.
+
+    Raises:
+        Refused: one is; two of them would be one event.
+    """
+    found = rows[name] if name in rows.columns else None
+    if found is not None and found.dtype.is_float() and (found.fill_nan(None).abs() >= MOST_EXACT).any():
+        raise Refused(f"field {name!r} holds numbers so large that their last digits are lost; send ids as text")
+
+
+def _is_taken(kind: pa.DataType) -> bool:
+    """Whether polars reads a type of Arrow and our rules judge it: polars ends in a panic over some of the others."""
+    if pa.types.is_dictionary(kind):
+        return _is_taken(kind.value_type)
+    if pa.types.is_nested(kind):  # judged row by row, and refused with a reason
+        return all(_is_taken(kind.field(place).type) for place in range(kind.num_fields)) and not pa.types.is_union(
+            kind
+        )
+    return any(is_kind(kind) for is_kind in _ARROW_TYPES)
+
+
+_ARROW_TYPES: tuple[Callable[[pa.DataType], bool], ...] = (
+    pa.types.is_null, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal128,
+    pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
+    pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_timestamp, pa.types.is_date,
+)  # fmt: skip
 
 
 def from_csv(body: bytes) -> pl.DataFrame:
@@ -171,7 +208,7 @@ def _once(names: Iterable[Any]) -> None:
 
 def _read_lax_json(body: bytes) -> Any:
     try:
-        told = json.loads(body)
+        told = json.loads(body.decode())
         if b"\\u" in body:  # half a character, which no UTF-8 can hold; orjson does not let it pass either
             json.dumps(told, ensure_ascii=False).encode()
     except (ValueError, RecursionError):

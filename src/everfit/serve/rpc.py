@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 import orjson
+from google.protobuf.message import DecodeError
+from polars.exceptions import PanicException
 
 from everfit.clock import ticks
 from everfit.errors import Refused, Unavailable, UsageError
@@ -21,7 +23,7 @@ from everfit.serve.rpc_words import CLASSES, CONTENTS, SERVICE
 from everfit.serve.service import Service
 from everfit.serve.tracing import Trace, Tracer
 from everfit.serve.v2 import EXTENSIONS, V2Ask
-from everfit.serve.web import Fault, fault_of
+from everfit.serve.web import Fault, Load, Share, fault_of
 
 LAST_ANSWERS = 10  # seconds that requests in flight may take when the server ends
 LISTS = ("ids", "times")
@@ -41,16 +43,17 @@ class Rpc:
         """Name the address; nothing listens yet."""
         self._address, self._tracer = address, tracer
         self._services: dict[str, Service] = {}
+        self._load = Load(0)
         self._server: Any = None
         self.port = 0  # where it listens, once it does
 
-    async def start(self, services: dict[str, Service]) -> None:
-        """Listen and answer.
+    async def start(self, services: dict[str, Service], load: Load) -> None:
+        """Listen and answer; messages count to the server's `load`.
 
         Raises:
             UsageError: the address cannot be used.
         """
-        self._services = services
+        self._services, self._load = services, load
         most = max(service.serving.limits.body for service in services.values())
         options = [("grpc.max_receive_message_length", most), ("grpc.so_reuseport", 1)]
         self._server = grpc.aio.server(options=options)
@@ -84,15 +87,16 @@ class Rpc:
 
     async def server_ready(self, _: Any, __: Trace | None) -> Any:
         """Every model answers."""
-        return CLASSES["ServerReadyResponse"](ready=all(each.live.current for each in self._services.values()))
+        return CLASSES["ServerReadyResponse"](ready=all(map(_is_ready, self._services.values())))
 
     async def model_ready(self, asked: Any, _: Trace | None) -> Any:
         """This version of this model answers; one that is not served here does not."""
         try:
-            self._service(asked.name).at_version(asked.version)
+            service = self._service(asked.name)
+            service.at_version(asked.version)
         except (Fault, Unavailable):
             return CLASSES["ModelReadyResponse"](ready=False)
-        return CLASSES["ModelReadyResponse"](ready=True)
+        return CLASSES["ModelReadyResponse"](ready=_is_ready(service))
 
     async def server_metadata(self, _: Any, __: Trace | None) -> Any:
         """The server and its extensions."""
@@ -112,9 +116,14 @@ class Rpc:
     async def model_infer(self, asked: Any, trace: Trace | None) -> Any:
         """Ask the model. Raises as `Service.answer`."""
         began, service = ticks(), self._service(asked.model_name)
-        parsed, rest = plain_of(asked)
-        ask = V2Ask(rest, 0, service.name, parsed)
-        answered = await service.answer(ask, began, asked.ByteSize(), asked.model_version or None, trace)
+        share = Share(self._load, service.counts)
+        try:
+            share.take(asked.ByteSize())
+            parsed, rest = plain_of(asked)
+            ask = V2Ask(rest, 0, service.name, parsed)
+            answered = await service.answer(ask, began, asked.model_version or None, trace)
+        finally:
+            share.leave()
         return message_of(*ask.parts(answered))
 
     def _service(self, name: str) -> Service:
@@ -126,17 +135,18 @@ class Rpc:
     # ---- around every call ---------------------------------------------------------------------------
 
     def _handler(self, name: str, call: _Answering) -> Any:
-        path = f"/{SERVICE}/{name}"
+        path, message = f"/{SERVICE}/{name}", CLASSES[f"{name}Request"]
 
-        async def answer(asked: Any, context: Any) -> Any:
-            began, trace = ticks(), None
+        async def answer(sent: bytes, context: Any) -> Any:
+            began, trace, asked = ticks(), None, None
             if self._tracer is not None:
                 heads = dict(context.invocation_metadata() or ())
                 trace = self._tracer.begin(path, str(heads.get("traceparent", "")), began)
             fault, told = None, None
             try:
+                asked = _read(message, sent)
                 told = await call(asked, trace)
-            except Exception as error:  # the last border: no failure is without an answer
+            except (Exception, PanicException) as error:  # the last border: no failure is without an answer
                 fault = fault_of(error, path)
             status = fault.status if fault else 200
             model = getattr(asked, "model_name", "") or getattr(asked, "name", "")
@@ -150,9 +160,23 @@ class Rpc:
 
         return grpc.unary_unary_rpc_method_handler(
             answer,
-            request_deserializer=CLASSES[f"{name}Request"].FromString,
             response_serializer=CLASSES[f"{name}Response"].SerializeToString,
         )
+
+
+def _read(message: Any, sent: bytes) -> Any:
+    try:
+        return message.FromString(sent)
+    except DecodeError:  # grpc itself would say that the server failed
+        raise Refused(f"these bytes are no {message.DESCRIPTOR.name}") from None
+
+
+def _is_ready(service: Service) -> bool:
+    try:
+        service.ready()
+    except Unavailable:
+        return False
+    return True
 
 
 def plain_of(asked: Any) -> tuple[dict[str, Any], bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from everfit.serve.serving import Serving
 from everfit.serve.tracing import Tracer
 
 LAST_ANSWERS = 10  # seconds that requests in flight may take after SIGTERM
+KEEP_ALIVE = 75  # seconds that a quiet connection stays open: longer than load balancers keep theirs, which is 60
 BACKLOG = 2048
 
 if TYPE_CHECKING:
@@ -47,19 +49,22 @@ def run_server(
     from uvicorn import Config, Server  # noqa: PLC0415 - after the environment is set, and only where a server runs
 
     from everfit.serve.app import build_app  # noqa: PLC0415 - as above
+    from everfit.serve.connection import Connection  # noqa: PLC0415 - as above
 
     config = Config(
         build_app(*servings, port=listening.getsockname()[1], tracer=tracer, beside=_rpc(grpc, tracer)),
         loop="auto",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=LAST_ANSWERS,
     )
     server = Server(config)
+    _allow_connections()
     with _ending(server):
         server.run(sockets=[listening])
 
@@ -104,6 +109,16 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
             "end what uses the port, or choose another (0: any free one)"
         ) from error
     return listening
+
+
+def _allow_connections() -> None:
+    """Let this process have as many connections as the system lets it: 1,024 is the usual number where nobody asks."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - not everywhere
+
+        now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if resource.RLIM_INFINITY not in {now, most}:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

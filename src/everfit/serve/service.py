@@ -13,9 +13,11 @@ from typing import Any
 import orjson
 
 from everfit.errors import Unavailable
+from everfit.ports import Table
 from everfit.serve.batch import Scorer
 from everfit.serve.call import Ask
 from everfit.serve.counts import Counts, Meters
+from everfit.serve.intake import Receipt, take_in
 from everfit.serve.log import PredictionLog
 from everfit.serve.protocol import Answered
 from everfit.serve.routing import Live, Served
@@ -32,19 +34,27 @@ class Service:
         """Make the parts; nothing runs yet. `port` is only told to the gateway."""
         self.serving, self.name = serving, serving.model
         self.counts = Counts(serving.model, meters)
-        self.live = Live(serving.home, serving.loader, self.counts, port=port, trying=serving.trying)
         self.log = PredictionLog(serving.journal)
         # One thread scores: models need not be thread-safe, and two would only take the processor from each
         # other.
         self.scorer = Scorer(serving, lambda: self.live.current, self.log, self.counts)
+        self.live = Live(
+            serving.home, serving.loader, self.counts, port=port, trying=serving.trying, before=self.scorer.prepare
+        )
         self.counts.watch(lambda: self.scorer.waiting, lambda: self.log.waiting, lambda: self.log.lag)
+        self._taking = 0  # requests that wait for the journal
         self._wanted = 0  # the latest batch that a client waits for
 
-    def start(self) -> None:
-        """Begin to follow the route, to score and to log."""
+    async def start(self) -> None:
+        """Begin to follow the route, to score and to log.
+
+        It waits for a model that is live already: who comes meanwhile is not accepted yet and finds no server that
+        knows nothing, such as a worker in the place of one that died. It waits as long as a request may.
+        """
         self.log.start()
         self.live.start()
         self.scorer.start()
+        await asyncio.to_thread(self.live.wait, self.serving.limits.patience)
 
     async def close(self) -> None:
         """Answer and log what was taken, and end."""
@@ -52,8 +62,8 @@ class Service:
         await asyncio.to_thread(self.scorer.close)
         await asyncio.to_thread(self.log.close)
 
-    async def answer(self, ask: Ask, began: float, size: int, version: str | None, trace: Trace | None) -> Answered:
-        """Ask the model; `size` is the body's, in bytes.
+    async def answer(self, ask: Ask, began: float, version: str | None, trace: Trace | None) -> Answered:
+        """Ask the model.
 
         Raises:
             Refused: the rows do not fit the model.
@@ -61,12 +71,40 @@ class Service:
             Unavailable: no model is live, too much waits, or the log is away.
             ModelUnusable: the model failed.
         """
-        answered = await self.scorer.submit(ask, began, size, version)
+        answered = await self.scorer.submit(ask, began, version)
         if trace is not None:
             first, last = answered.scored
             trace.step("everfit.queue", began, first)
             trace.step("everfit.predict", first, last)
         return answered
+
+    async def take_in(self, table: Table, body: bytes, kind: str) -> Receipt:
+        """Take rows that were made elsewhere.
+
+        Raises:
+            Refused: the body cannot be read; nothing of it was taken.
+            Unavailable: too many wait for the journal, or it is away; nothing was taken.
+        """
+        if self._taking >= self.serving.limits.waiting:
+            self.counts.overloaded()
+            raise Unavailable("too many requests wait for the journal; come again a little later")
+        self._taking += 1
+        try:
+            receipt = await asyncio.to_thread(take_in, table, body, kind, self.serving)
+        finally:
+            self._taking -= 1
+        self.counts.took(table, receipt.acknowledged, receipt.refused)
+        return receipt
+
+    def ready(self) -> None:
+        """Return if the model answers.
+
+        Raises:
+            Unavailable: nothing is live yet, or the model hangs.
+        """
+        self.now()
+        if (seconds := self.scorer.stuck) > self.serving.limits.patience:
+            raise Unavailable(f"the model of {self.name} has worked on one batch for {seconds:.0f} s")
 
     def now(self) -> Served:
         """What answers now.

@@ -6,7 +6,7 @@ Takes nothing; gives the frozen `Serving`; never reads the world.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -28,8 +28,8 @@ class Limits:
     """How much a server takes on. Beyond it answers 503 and says when to come again."""
 
     body: int = 64 * 2**20  # bytes of one request, after it was unpacked
-    waiting: int = 2048  # requests that wait for the model
-    waiting_bytes: int = 256 * 2**20  # and the bytes of their bodies
+    waiting: int = 2048  # requests that wait for the model, and as many for the journal
+    bytes: int = 256 * 2**20  # bodies of all requests that the server has in hand, from arrival to answer
     patience: float = 10.0  # seconds that a request may wait; later its client is gone
     batch_rows: int = 4096  # rows that are scored at once; a larger request goes alone
 
@@ -47,6 +47,14 @@ class Trying:
     pauses: tuple[float, float] = (0.5, 30.0)  # seconds before its process is started again: first, and at most
     share: float = 0.5  # of one core, for copies of requests; what does not fit is dropped
     copies: int = 4096  # rows that wait to be copied; beyond, they are dropped
+
+    def in_replay(self) -> Trying:
+        """As it is in a replay: time stands still there, so nothing is late and no copy is dropped.
+
+        >>> Trying().in_replay().share
+        1.0
+        """
+        return replace(self, wait=self.load, hang=self.load, share=1.0)
 
 
 @dataclass(frozen=True, slots=True)

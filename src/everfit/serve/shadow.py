@@ -53,6 +53,11 @@ class Shadow:
                 return
         self._counts.dropped(rival.face.version, rows)
 
+    def at_once(self, rival: Rival, body: Body) -> None:
+        """Make the copies before this returns: in a replay time waits for them."""
+        if rival.trial.mirror > 0:
+            self._made(rival, body)
+
     def close(self) -> None:
         """End; what waits is dropped."""
         with self._change:
@@ -64,13 +69,15 @@ class Shadow:
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
-            rival, body = taken
-            try:
-                self._copy(rival, body)
-            except EverfitError as error:  # the log is closed or away; the answers themselves have gone out
-                _say.warning("copies cannot be logged", extra={"reason": str(error)})
-            except Exception:  # whatever happens here, the next copy must be made
-                _say.exception("a copy failed")
+            self._made(*taken)
+
+    def _made(self, rival: Rival, body: Body) -> None:
+        try:
+            self._copy(rival, body)
+        except EverfitError as error:  # the log is closed or away; the answers need no copies
+            _say.warning("copies cannot be logged", extra={"reason": str(error)})
+        except Exception:  # whatever happens here, the next copy must be made
+            _say.exception("a copy failed")
 
     def _take(self) -> tuple[Rival, Body] | None:
         with self._change:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from polars.exceptions import PanicException
 
 from everfit.clock import ticks
 from everfit.errors import EverfitError, ModelUnusable, Refused, Unavailable
@@ -24,7 +25,7 @@ JSON = "application/json"
 STATUS: tuple[tuple[type[EverfitError], int], ...] = ((Refused, 400), (Unavailable, 503))  # else 500
 PACKED = {"gzip": 31, "deflate": 15}  # zlib's numbers for its two wrappings
 WORTH_PACKING = 1024  # bytes; below, packing costs more than it saves
-UNPACK_ASIDE = 2**18  # bytes of a packed body that take long enough to leave the event loop alone
+UNPACK_AT_ONCE = 2**18  # bytes; what unpacks to more leaves the event loop alone
 
 _say = logging.getLogger("everfit.serve")
 _Receive = Callable[[], Awaitable[Any]]
@@ -40,6 +41,51 @@ class Fault(Exception):
         self.status, self.headers = status, headers
 
 
+class Load:
+    """The bytes of all requests that a server has in hand, from their arrival to their answer."""
+
+    def __init__(self, most: int) -> None:
+        """Say how many there may be."""
+        self._most, self._now = most, 0
+
+    def take(self, size: int) -> bool:
+        """Whether so many more may come."""
+        if self._now + size > self._most:
+            return False
+        self._now += size
+        return True
+
+    def leave(self, size: int) -> None:
+        """So many are answered."""
+        self._now -= size
+
+
+class Share:
+    """What one request has of a `Load`."""
+
+    __slots__ = ("_counts", "_load", "_mine")
+
+    def __init__(self, load: Load, counts: Counts) -> None:
+        """It has nothing yet."""
+        self._load, self._counts, self._mine = load, counts, 0
+
+    def take(self, size: int) -> None:
+        """Let so many bytes more come.
+
+        Raises:
+            Unavailable: the server has too much in hand.
+        """
+        if not self._load.take(size):
+            self._counts.overloaded()
+            raise Unavailable("too much is under way to this server; come again a little later")
+        self._mine += size
+
+    def leave(self) -> None:
+        """The request is answered."""
+        self._load.leave(self._mine)
+        self._mine = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """One request."""
@@ -49,6 +95,7 @@ class Asking:
     parts: dict[str, str]  # of the path
     query: bytes
     began: float  # ticks
+    share: Share
     trace: Trace | None = None  # where somebody follows requests
 
     def head(self, name: bytes) -> str:
@@ -82,6 +129,7 @@ class Endpoint:
     answering: _Answering
     counts: Counts = field(repr=False)  # of requests that name no model
     each: Mapping[str, Counts] = field(repr=False)  # of those that name one
+    load: Load = field(repr=False)
     tracer: Tracer | None = None
 
     async def __call__(self, scope: Any, receive: _Receive, send: _Send) -> None:
@@ -91,14 +139,19 @@ class Endpoint:
         trace = None
         if self.tracer is not None:
             trace = self.tracer.begin(self.path, heads.get(b"traceparent", b"").decode("latin-1"), began)
-        asking = Asking(heads, receive, parts, scope["query_string"], began, trace)
+        counts = self.each.get(parts["name"], self.counts) if "name" in parts else self.counts
+        share = Share(self.load, counts)
+        asking = Asking(heads, receive, parts, scope["query_string"], began, share, trace)
         try:
             reply = await self.answering(asking)
-        except Exception as error:  # the last border: no failure is without an answer
+        except asyncio.CancelledError:  # it is let go when the server ends and cannot wait any longer
+            reply = failure(Unavailable("the server is ending; send the request again"), self.path)
+        except (Exception, PanicException) as error:  # the last border: no failure is without an answer
             reply = failure(error, self.path)
+        finally:
+            share.leave()
         if len(reply.body) >= WORTH_PACKING and b"accept-encoding" in heads:
             reply = packed(reply, asking.head(b"accept-encoding"))
-        counts = self.each.get(parts["name"], self.counts) if "name" in parts else self.counts
         counts.answered(self.path, reply.status, ticks() - began)
         if trace is not None:
             trace.end(reply.status)
@@ -108,7 +161,7 @@ class Endpoint:
         await send({"type": "http.response.body", "body": reply.body})
 
 
-def failure(error: Exception, path: str) -> Reply:
+def failure(error: BaseException, path: str) -> Reply:
     """What a client reads of a failure.
 
     >>> failure(Refused("field 'a': not a number"), "/invocations").status
@@ -118,7 +171,7 @@ def failure(error: Exception, path: str) -> Reply:
     return json_reply({"error": str(fault)}, fault.status, *fault.headers)
 
 
-def fault_of(error: Exception, path: str) -> Fault:
+def fault_of(error: BaseException, path: str) -> Fault:
     """The status of a failure, and what a client may read of it."""
     if isinstance(error, Fault):
         return error
@@ -140,6 +193,7 @@ async def body_of(asking: Asking, most: int, *kinds: str) -> tuple[bytes, str]:
 
     Raises:
         Fault: it is of another kind, too large, or not packed as it says.
+        Unavailable: the server has too much in hand.
     """
     kind = asking.head(b"content-type").split(";")[0].strip().lower() or kinds[0]
     if kind not in kinds:
@@ -152,12 +206,16 @@ async def body_of(asking: Asking, most: int, *kinds: str) -> tuple[bytes, str]:
     told = asking.head(b"content-length")
     if told.isdigit() and int(told) > most:
         raise _too_large(most)
-    body = await _whole(asking.receive, most)
+    body = await _whole(asking, most)
     if packing == "identity":
         return body, kind
-    if len(body) < UNPACK_ASIDE:
-        return _unpacked(body, packing, most), kind
-    return await asyncio.to_thread(_unpacked, body, packing, most), kind
+    whole = _unpacked(body, packing, UNPACK_AT_ONCE)
+    if whole is None:
+        whole = await asyncio.to_thread(_unpacked, body, packing, most)
+    if whole is None:  # a small body may unpack to a huge one
+        raise _too_large(most)
+    asking.share.take(len(whole))
+    return whole, kind
 
 
 def packed(reply: Reply, accepted: str) -> Reply:
@@ -176,33 +234,38 @@ def packed(reply: Reply, accepted: str) -> Reply:
     return reply
 
 
-async def _whole(receive: _Receive, most: int) -> bytes:
+async def _whole(asking: Asking, most: int) -> bytes:
     parts, size, more = [], 0, True
     while more:
-        message = await receive()
+        message = await asking.receive()
         if message["type"] == "http.disconnect":
             raise Fault(400, "the client went away")
         part = message.get("body", b"")
         size += len(part)
         if size > most:
             raise _too_large(most)
+        asking.share.take(len(part))
         parts.append(part)
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _unpacked(body: bytes, packing: str, most: int) -> bytes:
+def _unpacked(body: bytes, packing: str, most: int) -> bytes | None:
+    """The body, or None if it has more bytes than that."""
     taking = zlib.decompressobj(PACKED[packing])
     try:
         whole = taking.decompress(body, most + 1)
     except zlib.error:
         raise Fault(400, f"the body is not {packing} data") from None
-    if len(whole) > most:  # a small body may unpack to a huge one
-        raise _too_large(most)
+    if len(whole) > most:
+        return None
     if not taking.eof:
         raise Fault(400, f"the body ends within its {packing} data")
+    if taking.unused_data:  # a second member would be lost without a word, and thousands of them cost too much
+        raise Fault(400, f"bytes follow the body's {packing} data; pack it as one")
     return whole
 
 
 def _too_large(most: int) -> Fault:
-    return Fault(413, f"the body is larger than {most // 2**20} MB; send it in parts", ("connection", "close"))
+    # The connection stays: who is still sending would meet its end before he reads why.
+    return Fault(413, f"the body is larger than {most // 2**20} MB; send it in parts")

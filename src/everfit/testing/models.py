@@ -7,6 +7,7 @@ model is a folder.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -89,6 +90,7 @@ class MemoryGateway:
         self.answering: Callable[[Route], bool] = lambda _: True
         self._live: dict[str, Route] = {}
         self._seen: dict[tuple[str, str], Route] = {}
+        self._alone = threading.Lock()
 
     def publish(self, candidate: Candidate, version: int, folder: Path) -> None:
         """Make a model loadable."""
@@ -98,6 +100,10 @@ class MemoryGateway:
         """Send traffic to published models; a key counts once."""
         if route.trial is not None:
             check_trial(route)
+        with self._alone:
+            self._point(model, route, after)
+
+    def _point(self, model: str, route: Route, after: str | None) -> None:
         live, before = self._live.get(model), self._seen.get((model, route.key))
         if before is not None:
             if before != route:

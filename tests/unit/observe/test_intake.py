@@ -135,6 +135,13 @@ def test_a_server_that_is_not_ours_says_which_candidate_answered() -> None:
         take({"flight": [1], "at": [FIVE], "_model": [1]})
 
 
+def test_a_server_that_is_not_ours_says_how_long_its_answers_took() -> None:
+    took = take({"flight": [1, 2, 3, 4], "at": [FIVE] * 4, "_latency_ms": [2, None, -1, float("nan")]})
+    assert took.rows["_latency_ms"].to_list() == [2.0, None]
+    assert took.reasons() == {"an answer cannot take less than no time": 1, "not a finite number": 1}
+    assert take({"flight": [1], "at": [FIVE], "_latency_ms": ["soon"]}).reasons() == {"not a number": 1}
+
+
 @pytest.mark.parametrize("name", ["_version", "_day", "_mine"])
 def test_names_of_ours_are_refused(name: str) -> None:
     with pytest.raises(Refused, match=f"'{name}'.*rename"):

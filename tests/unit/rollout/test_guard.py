@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -301,3 +302,43 @@ def test_rows_of_a_step_before_are_evidence_and_no_rows_of_this_one() -> None:
     fine = Seen((1900, 300), (Compared("errors", rate_of(190, 1900), rate_of(30, 300), earlier=True),))
     _, verdict = look(begin(NOON, HOUR), fine, ERRORS, NOON + HOUR)
     assert "errors has 0 of 200 rows" in verdict.said
+
+
+def test_a_roll_back_names_the_slice_that_it_comes_from() -> None:
+    options = Guarding(checks=(Check(of="errors", slices=True),))
+    compared = [Compared("errors", rate_of(0, 900), rate_of(30, 300))]
+    for name, failed in (("north", 0), ("south", 30)):
+        compared.append(Compared("errors", rate_of(0, 450), rate_of(failed, 150), slice=f"region={name}"))
+    said = look(begin(NOON, HOUR), Seen((900, 300), tuple(compared)), options, NOON + HOUR)[1].said
+    assert said.startswith("rolled back: errors 10.0% against 0.0% on 300 rows")
+    assert "; most of it where region=south 20.0% against 0.0% on 150 rows (20.0 points more" in said
+    even = [replace(each, challenger=rate_of(30, 300)) if each.slice != "*" else each for each in compared]
+    said = look(begin(NOON, HOUR), Seen((900, 300), tuple(even)), options, NOON + HOUR)[1].said
+    assert "most of it" not in said
+
+
+def test_latencies_are_compared_once_the_champion_has_shown_its_own_however_few_come_at_a_time() -> None:
+    options, usual = Guarding(checks=(Check(of="latency", at_least=50),)), np.full(30, 10.0)
+    same, slow = (Seen((30, 10), (Compared("latency", usual, np.full(10, took)),)) for took in (10.0, 30.0))
+    state, verdicts = hours(*[same] * 5, slow, options=options, planned=20 * HOUR)
+    assert "latency has 0 of 50 rows" in verdicts[3].said  # only now have 120 of the champion fixed what is usual
+    assert "latency has 10 of 50 rows" in verdicts[4].said
+    assert verdicts[5].kind == "roll_back"
+    assert from_facts(json.loads(json.dumps(as_facts(state)))) == state
+
+
+def test_less_than_the_slack_is_no_slowness_and_more_is() -> None:
+    usual = Check(of="latency", at_least=50)
+    for check, took, kind in (
+        (usual, 9.0, "hold"),  # from 5 ms to 9: less than 5 ms slower, whatever share that is
+        (usual, 11.0, "roll_back"),
+        (usual.model_copy(update={"slack": timedelta(0)}), 9.0, "roll_back"),
+    ):
+        many = Seen((200, 50), (Compared("latency", np.full(200, 5.0), np.full(50, took)),))
+        verdicts = hours(*[many] * 4, options=Guarding(checks=(check,)), planned=20 * HOUR)[1]
+        assert verdicts[-1].kind == kind, (check, took)
+
+
+def test_slack_is_of_latency_alone() -> None:
+    with pytest.raises(ValidationError, match="`slack` is of latency; for loss write `worse_by_at_most`"):
+        Check(of="loss", slack="1ms")

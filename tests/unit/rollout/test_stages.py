@@ -49,6 +49,7 @@ def test_every_step_says_what_it_does() -> None:
 def test_a_first_champion_has_nothing_to_be_tried_beside() -> None:
     stages = plan_release("c1", None, Rolling.model_validate(FULL))
     assert [stage.kind for stage in stages] == ["publish", "live", "alias", "bake", "tidy"]
+    assert explain(stages)[3] == "wait for 1d; nothing new is begun meanwhile"  # nobody to compare with or go back to
 
 
 def test_going_live_is_never_forgotten() -> None:
@@ -68,8 +69,15 @@ def test_what_is_written_is_read_again() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"weights": ["50%", "5%"]}, "step 3: weight 5% after 50%: weights must rise"),
-        ({"steps": [{"weight": "0%"}]}, "weight 0%: weights must rise"),
+        ({"weights": ["50%", "5%"]}, "weights\\n .*5% after 50%: weights must rise"),
+        ({"weights": ["100%", "50%"]}, "50% after 100%: weights must rise"),
+        ({"weights": ["0%", "50%"]}, "0% of the keys is no step"),
+        ({"weights": "5%"}, "'5%' is not a list"),
+        ({"steps": {"weight": "5%"}}, "is not a list; write for instance"),
+        ({"steps": [{"weight": "50%"}, {"weight": "5%"}]}, "step 2: weight 5% after 50%: weights must rise"),
+        ({"steps": [{"weight": "0%"}]}, "should be greater than 0"),
+        ({"steps": [{"mirror": "1h", "share": "0%"}]}, "should be greater than 0"),
+        ({"steps": [{"pause": None}]}, "neither a duration such as 30m nor"),
         ({"steps": [{"weight": "5%"}, {"mirror": "1h"}]}, "step 2: mirror after a weight"),
         ({"steps": [{"analysis": "1h"}]}, "analysis before any weight"),
         ({"steps": [{"weight": "5%"}, {"bake": "1h"}]}, "bake before all traffic has moved"),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -46,6 +48,10 @@ class Rival:
                 threading.Event().wait(1.0)
             case "eat":
                 self.kept.append(np.ones(BITE // 8))
+                threading.Event().wait()
+            case "brood":
+                eater = f"import threading; eaten = bytearray({BITE}); threading.Event().wait()"
+                self.brood = subprocess.Popen([sys.executable, "-c", eater])
                 threading.Event().wait()
             case "error":
                 raise ValueError("no such carrier")

@@ -25,6 +25,7 @@ from everfit.ports import Table
 from everfit.serve.binary import pack
 from everfit.serve.rows import ARROW
 from everfit.serve.serving import Limits, LogMode
+from tests.examples import examples
 from tests.unit.serve.fakes import MODEL, NOW, ROW, RULES, ListJournal, client_of, release, serving, until
 from tests.unit.serve.test_rows import arrow
 
@@ -271,7 +272,7 @@ def test_metrics_count_requests_rows_and_swaps(client: TestClient) -> None:
     ask(client, ROW, ROW)
     client.post("/v1/labels", json=[{"flight": "f1", "late": True}, {"flight": "f1"}])
     told = client.get("/metrics").text
-    assert f'everfit_predictions_total{{model="{MODEL}",version="7"}} 2.0' in told
+    assert f'everfit_predictions_total{{model="{MODEL}",variant="champion",version="7"}} 2.0' in told
     assert f'everfit_rows_acknowledged_total{{model="{MODEL}",table="labels"}} 1.0' in told
     assert f'everfit_rows_refused_total{{model="{MODEL}",table="labels"}} 1.0' in told
     assert f'everfit_model_version{{model="{MODEL}"}} 7.0' in told
@@ -304,6 +305,7 @@ def test_packed_bodies_are_taken_and_large_answers_packed(client: TestClient, pa
 @pytest.mark.parametrize(
     ("body", "status"),
     [
+        pytest.param(zlib.compress(b"{}") + zlib.compress(b"{}"), 400, id="packed in two, of which one would be lost"),
         pytest.param(b"nonsense", 400, id="not packed at all"),
         pytest.param(zlib.compress(b"{}")[:-3], 400, id="cut off"),
         pytest.param(zlib.compress(b" " * (MOST_BYTES + 1)), 413, id="small, and unpacks to too much"),
@@ -405,7 +407,7 @@ TENSOR_BODIES = st.fixed_dictionaries(
 def test_no_body_makes_the_server_fail_or_comes_back_in_an_error(client: TestClient) -> None:
     """Whatever is sent, the answer is 200 or the client's fault; an error never quotes a value."""
 
-    @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+    @settings(examples(150), suppress_health_check=list(HealthCheck))
     @given(st.one_of(st.tuples(st.just("/invocations"), BODIES), st.tuples(st.just(f"{V2}/infer"), TENSOR_BODIES)))
     def asked(told: tuple[str, Any]) -> None:
         path, body = told
@@ -463,6 +465,22 @@ def test_predictions_may_bring_a_score_for_each_class(client: TestClient, journa
     assert "secret" not in wrong.text
 
 
+def test_a_server_elsewhere_tells_of_its_time_of_copies_and_of_failures(
+    client: TestClient, journal: ListJournal
+) -> None:
+    rows = [
+        {**EVENTS[0], "_score": [0.25, 0.75], "_model": "c1", "_latency_ms": 2.5},
+        {**EVENTS[0], "_score": [0.5, 0.5], "_model": "c2", "_copy": True},
+        {**EVENTS[0], "flight": "f9", "_model": "c1", "_failed": "timeout"},
+    ]
+    told = client.post("/v1/predictions", json=rows).json()
+    assert (told["acknowledged"], told["refused"]) == (3, 0)
+    assert journal.commits == 1
+    assert journal.rows(Table.PREDICTIONS).select("_id", "_model", "_latency_ms").rows() == [("f1", "c1", 2.5)]
+    aside = journal.rows(Table.SHADOW).select("_id", "_model", "_score", "_failed").sort("_id").rows()
+    assert aside == [("f1", "c2", [0.5, 0.5], None), ("f9", "c1", None, "timeout")]
+
+
 def test_labels_are_taken(client: TestClient, journal: ListJournal) -> None:
     rows = [{"flight": "f1", "late": True, "time": "2013-02-01T11:00"}, {"flight": "f2", "late": None}]
     told = client.post("/v1/labels", json=rows).json()
@@ -506,3 +524,64 @@ def test_on_a_full_disk_a_held_answer_is_given_up(tmp_path: Path, journal: ListJ
         journal.full = False
         assert ask(client, ROW).status_code == 200
         assert journal.rows(Table.PREDICTIONS).height == 1
+
+
+# ---- how much is taken on --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", ["identity", "deflate"])
+def test_what_the_server_has_in_hand_has_a_limit_and_frees_again(
+    tmp_path: Path, journal: ListJournal, packing: str
+) -> None:
+    release(tmp_path, 1)
+    told = dataclasses.replace(serving(tmp_path, journal), limits=Limits(bytes=4096))
+    rows = json.dumps([{"flight": f"f{number}", "late": True} for number in range(200)]).encode()
+    body = zlib.compress(rows) if packing == "deflate" else rows
+    with client_of(told) as client:
+        until(lambda: client.get("/ping").status_code == 200)
+        for _ in range(3):
+            answer = client.post("/v1/labels", content=body, headers={"content-encoding": packing})
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert "come again" in answer.json()["error"]
+            assert ask(client, ROW).status_code == 200
+        assert b'everfit_overloads_total{model="flights"} 3.0' in client.get("/metrics").content
+
+
+def test_too_many_that_wait_for_the_journal_are_refused(tmp_path: Path, journal: ListJournal) -> None:
+    with client_of(dataclasses.replace(serving(tmp_path, journal), limits=Limits(waiting=0))) as client:
+        answer = client.post("/v1/labels", json=[{"flight": "f1", "late": True}])
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "wait for the journal" in answer.json()["error"]
+    assert journal.commits == 0
+
+
+@pytest.mark.parametrize("path", ["/ping/", "/invocations/", "/" + "a" * 5000], ids=["ping/", "invocations/", "long"])
+def test_an_address_that_is_not_there_is_told_and_not_sent_elsewhere(client: TestClient, path: str) -> None:
+    answer = client.post(path, follow_redirects=False)
+    assert answer.status_code == 404
+    assert len(answer.json()["error"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        pytest.param({"dataframe_records": [{}]}, "fields", id="a record without fields"),
+        pytest.param({"dataframe_split": {"columns": [], "data": [[]]}}, "columns", id="a row without columns"),
+    ],
+)
+def test_rows_without_anything_are_not_no_rows(client: TestClient, body: dict[str, Any], said: str) -> None:
+    answer = client.post("/invocations", json=body)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/v1/labels", "/v1/predictions"])
+def test_an_id_that_json_cannot_keep_is_refused_and_not_rounded(
+    client: TestClient, journal: ListJournal, path: str
+) -> None:
+    row = {**EVENTS[0], **ROW, "late": True, "flight": 2**70 + 1}
+    body = json.dumps({"dataframe_records": [row]} if path == "/invocations" else [row])
+    answer = client.post(path, content=body)
+    assert answer.status_code == 400
+    assert "'flight' holds numbers so large" in answer.json()["error"]
+    assert journal.commits == 0

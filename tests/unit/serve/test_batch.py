@@ -14,8 +14,10 @@ import numpy as np
 import orjson
 import polars as pl
 import pytest
+from polars.exceptions import PanicException
 from starlette.testclient import TestClient
 
+from everfit.clock import ticks
 from everfit.errors import ModelUnusable, Refused, Unavailable
 from everfit.observe.intake import FAILED
 from everfit.ports import Route, Table
@@ -38,12 +40,13 @@ class Gate:
         self.open = threading.Event()
         self.asked: list[int] = []
         self.poison = "poison"
+        self.says: BaseException = ModelUnusable("poison")
 
     def score(self, rows: pl.DataFrame) -> np.ndarray:
         self.asked.append(rows.height)
         assert self.open.wait(10)
         if self.poison in rows["carrier"].to_list():
-            raise ModelUnusable("poison")
+            raise self.says
         late = rows["distance"].fill_null(0.0).to_numpy()
         return np.column_stack([1 - late, late])
 
@@ -67,7 +70,7 @@ class Bench:
         self, *rows: dict[str, Any], began: float = 1e12, version: str | None = None
     ) -> asyncio.Future[Answered]:
         ask = MlflowAsk(orjson.dumps({"dataframe_records": list(rows)}), "application/json")
-        return self.scorer.submit(ask, began, 100, version)
+        return self.scorer.submit(ask, began, version)
 
     async def busy(self) -> asyncio.Future[Answered]:
         """The model is at its gate with one request."""
@@ -187,18 +190,6 @@ def test_too_many_that_wait_are_refused_at_once(tmp_path: Path) -> None:
     assert b'everfit_overloads_total{model="flights"} 1.0' in bench.counts.text()
 
 
-def test_bodies_that_wait_have_a_limit_of_bytes_and_it_frees_again(tmp_path: Path) -> None:
-    async def story(bench: Bench) -> None:
-        calls = [await bench.busy(), bench.submit(row("a")), bench.submit(row("b"))]
-        with pytest.raises(Unavailable):
-            bench.submit(row("c"))
-        bench.gate.open.set()
-        await asyncio.gather(*calls)
-        await bench.submit(row("d"))
-
-    play(tmp_path, story, limits=Limits(waiting_bytes=250))
-
-
 def test_a_request_that_waited_too_long_is_not_scored(tmp_path: Path) -> None:
     async def story(bench: Bench) -> list[Result]:
         calls = [await bench.busy(), bench.submit(row("late"), began=-1e12), bench.submit(row("b"))]
@@ -252,3 +243,32 @@ def test_overload_answers_503_and_says_when_to_come_again(tmp_path: Path) -> Non
         answer = client.post("/invocations", json={"dataframe_records": [ROW]})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert "come again" in answer.json()["error"]
+
+
+def test_a_model_that_hangs_holds_nobody_longer_than_the_patience(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> list[Result]:
+        calls = [bench.submit(row("first"), began=ticks()), bench.submit(row("a"), began=ticks())]
+        late = await asyncio.gather(*calls, return_exceptions=True)  # the model is at its gate all the time
+        assert bench.scorer.stuck > 0
+        bench.gate.open.set()
+        await bench.submit(row("b"))
+        return list(late)
+
+    bench, late = play(tmp_path, story, limits=Limits(patience=0.2))
+    assert all(isinstance(each, Unavailable) and "waited too long" in str(each) for each in late)
+    assert bench.scorer.stuck == 0
+    assert b'everfit_overloads_total{model="flights"} 2.0' in bench.counts.text()
+
+
+@pytest.mark.parametrize("said", [SystemExit("out"), KeyboardInterrupt(), PanicException("a library's bug")])
+def test_a_model_that_exits_or_panics_fails_its_request_alone(tmp_path: Path, said: BaseException) -> None:
+    async def story(bench: Bench) -> list[Result]:
+        first = await bench.busy()
+        bench.gate.says = said
+        calls = [first, *(bench.submit(row(name, carrier=name)) for name in ("a", "poison", "b"))]
+        bench.gate.open.set()
+        return list(await asyncio.gather(*calls, return_exceptions=True))
+
+    _, (_, a, poisoned, b) = play(tmp_path, story)
+    assert (a.ids, b.ids) == (["a"], ["b"])
+    assert isinstance(poisoned, ModelUnusable)

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everfit.errors import Refused
@@ -23,11 +23,12 @@ from everfit.observe.schema import Column, Schema
 from everfit.ports import Route
 from everfit.serve.model import Loaded, Signature
 from everfit.serve.plain import Layout, Portion, logged, stack
-from everfit.serve.predict import Answer, Current, Denial, current_of, portion_of, predict, score_stack
+from everfit.serve.predict import Answer, Current, Denial, answer, check, current_of, portion_of, score_stack
 from everfit.serve.protocol import MlflowAsk
 from everfit.serve.routing import Served
 from everfit.serve.serving import Serving
 from everfit.serve.v2 import V2Ask
+from tests.examples import examples
 from tests.unit.serve.fakes import NOW, ListJournal, serving
 
 SCHEMA = Schema(
@@ -70,7 +71,8 @@ def now_of(told: Serving) -> Current:
 
 def long_way(ask: MlflowAsk | V2Ask, told: Serving) -> tuple[Any, pl.DataFrame] | None:
     now = now_of(told)
-    outcome = predict(ask.asked(now.layout.names), now, told, 0.0)
+    checked = check(ask.asked(now.layout.names), now, told)
+    outcome = checked if isinstance(checked, Denial) else answer(checked, now, told, 0.0)
     if isinstance(outcome, Denial):
         return None
     assert isinstance(outcome, Answer)
@@ -111,7 +113,7 @@ ROWS = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(ROWS, st.sampled_from(["dataframe_records", "dataframe_split", "instances", "inputs"]), st.booleans())
 def test_both_ways_agree_wherever_the_short_one_is_taken(rows: list[dict[str, Any]], form: str, replay: bool) -> None:
     body: Any = rows

@@ -19,7 +19,7 @@ from everfit.ports import Predictor, Route, Trial
 from everfit.serve.counts import Counts
 from everfit.serve.model import load_published
 from everfit.serve.routing import Live
-from tests.unit.serve.fakes import MODEL, Line, candidate, release, write_folder
+from tests.unit.serve.fakes import MODEL, Line, candidate, release, until, write_folder
 
 
 class Loads:
@@ -185,11 +185,14 @@ def test_a_model_that_loads_for_long_holds_up_no_way_back(tmp_path: Path) -> Non
     back = release(tmp_path, 1, key="back")
     looking.join(5)
     assert not looking.is_alive(), "the look waits for a model that nobody wants any more"
-    live.look()
+    looking = threading.Thread(target=live.look)  # it goes on to load the way back, which is the slow one
+    looking.start()
+    until(lambda: told(live)["key"] == "back")
     assert live.current is not None
     assert live.current.route == back
-    assert told(live)["key"] == "back"
     opened.set()
+    looking.join(5)
+    assert not looking.is_alive()
     release(tmp_path, 2, key="again")
     live.look()
     assert live.current.route.version == 2
@@ -219,3 +222,60 @@ def test_a_model_is_warmed_before_it_answers(tmp_path: Path, changes: dict[str, 
     fussy = Fussy()
     load_published(write_folder(tmp_path / "m", 0.0, **changes), lambda _: fussy)
     assert fussy.asked == asked
+
+
+def test_a_server_that_starts_while_its_route_is_damaged_follows_the_last_one(tmp_path: Path) -> None:
+    home, file = tmp_path / "serving" / MODEL, tmp_path / "serving" / MODEL / "routing.json"
+    route = release(tmp_path, 1)
+    before = Live(home, Line, Counts(MODEL))
+    before.look()
+    whole = file.read_bytes()
+    file.write_bytes(b"")
+    before.look()
+    assert before.current is not None, "it serves on"
+    after = Live(home, Line, Counts(MODEL))
+    after.look()
+    assert after.current is not None
+    assert after.current.route == route
+    assert "cannot be read as a route" in str(told(after)["error"])
+    file.write_bytes(whole)
+    after.look()
+    assert (told(after)["error"], told(after)["key"]) == (None, route.key)
+
+
+def test_a_server_that_starts_while_a_new_model_is_broken_serves_the_last_one(tmp_path: Path) -> None:
+    home = tmp_path / "serving" / MODEL
+    first = release(tmp_path, 1)
+    Live(home, Line, Counts(MODEL)).look()
+    second = release(tmp_path, 2)
+    (home / second.candidate / "limit").write_text("nonsense")
+    after = Live(home, Line, Counts(MODEL))
+    after.look()
+    assert after.current is not None
+    assert after.current.route == first
+    assert not FolderGateway(tmp_path / "serving").confirmed(MODEL)
+
+
+@pytest.mark.parametrize("raised", [SystemExit("out"), KeyboardInterrupt()])
+def test_a_loader_that_exits_is_a_broken_model(tmp_path: Path, raised: BaseException) -> None:
+    def loader(_: Path) -> Predictor:
+        raise raised
+
+    release(tmp_path, 1)
+    live = Live(tmp_path / "serving" / MODEL, loader, Counts(MODEL))
+    live.look()
+    assert live.current is None
+    assert "cannot be loaded" in str(told(live)["error"])
+
+
+def test_who_starts_waits_for_what_is_live_and_for_nothing_where_nothing_is(tmp_path: Path, live: Live) -> None:
+    live.start()
+    live.wait(30)
+    assert live.current is None
+    live.stop()
+    release(tmp_path, 1)
+    second = Live(tmp_path / "serving" / MODEL, Line, Counts(MODEL))
+    second.start()
+    second.wait(30)
+    assert second.current is not None
+    second.stop()

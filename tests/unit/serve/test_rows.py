@@ -87,3 +87,29 @@ def test_csv_keeps_leading_zeros_and_reads_empty_as_null() -> None:
 def test_csv_without_rows_of_equal_length_is_refused() -> None:
     with pytest.raises(Refused, match="not CSV"):
         from_csv(b"a,b\n1,2,3\n")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(pa.array([1], pa.duration("s")), id="a span of time"),
+        pytest.param(pa.array([1], pa.time32("s")), id="a time of day"),
+        pytest.param(pa.array([(1, 1, 1)], pa.month_day_nano_interval()), id="an interval"),
+        pytest.param(pa.array([1], pa.decimal256(70, 2)), id="a number of 256 bits, over which polars panics"),
+        pytest.param(pa.RunEndEncodedArray.from_arrays([1], [1]), id="runs"),
+        pytest.param(pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])]), id="a union"),
+        pytest.param(pa.array([[1]], pa.list_(pa.duration("s"))), id="a list of them"),
+    ],
+)
+def test_types_of_arrow_that_nobody_can_judge_are_refused_by_name(values: pa.Array) -> None:
+    table, sink = pa.table({"a": [1], "odd": values}), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as out:
+        out.write_table(table)
+    with pytest.raises(Refused, match="field 'odd' has Arrow's type"):
+        from_arrow(bytes(sink.getvalue()))
+
+
+def test_a_byte_order_mark_is_refused_whatever_follows() -> None:
+    for body in (b"\xef\xbb\xbf[1]", b"\xef\xbb\xbf[NaN]", "[NaN]".encode("utf-16")):
+        with pytest.raises(Refused, match="not JSON"):
+            read_json(body)

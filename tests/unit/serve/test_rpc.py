@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from everfit.serve.model import Signature
 from everfit.serve.protocol import Answered, Face
 from everfit.serve.rpc import Rpc, message_of, plain_of
 from everfit.serve.rpc_words import CLASSES, SERVICE
+from everfit.serve.serving import Limits
 from everfit.serve.v2 import V2Ask
 from tests.unit.serve.fakes import MODEL, SCHEMA, ListJournal, release, serving, until
 
@@ -142,3 +144,39 @@ def test_faults_have_codes_and_name_the_place(call: Call, fields: dict[str, Any]
     assert error.code().name == code
     assert said in error.details()
     assert "secret" not in error.details()
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Iterator[grpc.Channel]:
+    """To a server that takes messages of 1 MB, and 2 KB in all."""
+    release(tmp_path, 7)
+    door = Rpc("127.0.0.1:0")
+    limits = Limits(body=2**20, bytes=2048)
+    app = build_app(dataclasses.replace(serving(tmp_path, ListJournal()), limits=limits), beside=door)
+    with TestClient(app) as client, grpc.insecure_channel(f"127.0.0.1:{door.port}") as made:
+        until(lambda: client.get("/ping").status_code == 200)
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("method", "sent", "code", "said"),
+    [
+        pytest.param("ModelInfer", b"\xff\xff", "INVALID_ARGUMENT", "no ModelInferRequest", id="bytes of no message"),
+        pytest.param("ModelInfer", b"\x0a\x01\xff", "INVALID_ARGUMENT", "no ModelInferRequest", id="not UTF-8"),
+        pytest.param("ModelInfer", b"\x0a\x04none", "NOT_FOUND", "no model 'none'", id="a model that is not here"),
+        pytest.param("Infer", b"", "UNIMPLEMENTED", "not found", id="a method that is not offered"),
+        pytest.param("ModelInfer", b"\x0a" * 2**21, "RESOURCE_EXHAUSTED", "larger than max", id="a message too large"),
+        pytest.param(
+            "ModelInfer",
+            CLASSES["ModelInferRequest"](model_name=MODEL, raw_input_contents=[b"a" * 4096]).SerializeToString(),
+            "UNAVAILABLE", "come again", id="more than the server may have in hand",
+        ),
+    ],
+)  # fmt: skip
+def test_every_failure_has_its_code(channel: grpc.Channel, method: str, sent: bytes, code: str, said: str) -> None:
+    call: Any = channel.unary_unary(f"/{SERVICE}/{method}")
+    with pytest.raises(grpc.RpcError) as failed:
+        call(sent, timeout=10)
+    status: Any = failed.value
+    assert status.code().name == code
+    assert said in status.details() or said in status.details().lower()

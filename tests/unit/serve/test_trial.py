@@ -84,7 +84,7 @@ class Bench:
 
     def submit(self, *rows: dict[str, Any], version: str | None = None) -> asyncio.Future[Answered]:
         ask = MlflowAsk(orjson.dumps({"dataframe_records": list(rows)}), "application/json")
-        return self.scorer.submit(ask, 1e12, 100, version)
+        return self.scorer.submit(ask, 1e12, version)
 
     def rows(self, table: Table) -> pl.DataFrame:
         return self.journal.rows(table)
@@ -358,6 +358,16 @@ def test_copies_that_do_not_fit_are_dropped_and_counted_and_slow_nobody(tmp_path
 
     bench, _ = play(tmp_path, COPIES, story, trying=Trying(copies=10))
     assert b'everfit_shadow_dropped_total{model="flights",version="2"} 20.0' in bench.counts.text()
+
+
+def test_in_a_replay_every_copy_is_logged_before_the_answer(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> int:
+        await bench.submit(*(row(name) for name in NAMES))
+        return bench.rows(Table.SHADOW).height
+
+    trying = Trying(wait=0.0, copies=1, share=0.01).in_replay()
+    _, copies = play(tmp_path, COPIES, story, replay=True, log=LogMode.HELD, trying=trying)
+    assert copies == len(NAMES)
 
 
 def test_a_challenger_with_fewer_features_gets_its_own(tmp_path: Path) -> None:
