@@ -30,7 +30,7 @@ import numpy as np
 import scipy
 import scipy.stats
 
-from everfit.rollout.checks import Check, Guarding
+from everfit.rollout.checks import SLACK, Check, Guarding
 from everfit.rollout.guard import Compared, RollBack, Seen, begin, look, total_evidence
 from everfit.rollout.power import Traffic, power_of
 from everfit.rollout.sequential import design_effect, evidence_of, knowing, rate_of, weigh_apart
@@ -79,6 +79,7 @@ def guarding(world: World) -> Guarding:
                 of=world.check,
                 worse_by_at_most=world.tolerance or ("0%" if world.check == "latency" else 0),
                 on="same" if world.paired else "different",
+                slack=timedelta(0) if world.check == "latency" else SLACK,  # the simulated models need no process
             ),
         ),
         false_rollbacks=PROMISE,

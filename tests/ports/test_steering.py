@@ -167,6 +167,9 @@ def test_what_waits_for_approval_can_be_aborted_and_waits_no_more(tmp_path: Path
     with pytest.raises(UsageError, match="nothing waits for an answer"):
         people.answer(app, None, "too late", approved=True)
     assert routed(app) == (1, 0.0, 0.0)
+    said = releases.plan(app)["guard"]  # of the next one, beside the champion
+    assert "rolled back in at most 1% of releases" in said[0]
+    assert said[-1].startswith("at 20% of the traffic: errors worse by 5 points: caught within")
     closed(app, world)
 
 

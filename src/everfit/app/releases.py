@@ -16,9 +16,14 @@ from everfit.errors import UsageError
 from everfit.facts import GuardLooked, ReleasePlanned, Steered
 from everfit.flows.durable import Follower
 from everfit.flows.looks import began
-from everfit.rollout.plan import Stage, explain, longest, plan_release
+from everfit.flows.trial import prepared
+from everfit.rollout.plan import Stage, Weight, explain, longest, plan_release
+from everfit.rollout.power import Traffic, power_of, promise_of
 from everfit.standing import Standing
 from everfit.units import duration_text
+
+MORE_ERRORS = 0.05  # a model with so many more of its requests failing is the example of a bad one
+FEWEST_ERRORS = 0.001  # the champion's share of errors is taken for this where it has had fewer
 
 
 def plan(app: App, model: str | None = None) -> dict[str, Any]:
@@ -38,7 +43,7 @@ def plan(app: App, model: str | None = None) -> dict[str, Any]:
         stages = plan_release("the challenger", "the champion" if champion else None, app.spec.rollout)
         lines = [{"said": said, "state": "planned"} for said in explain(stages)]
         told = {"model": app.spec.model, "release": None, "stages": lines, "longest": _longest(stages)}
-        return told | {"problem": gateway_problem(app)}
+        return told | {"problem": gateway_problem(app), "guard": _promised(app, standing, stages)}
     return _under_way(standing, going, app.store.sleepers(app.spec.model))
 
 
@@ -58,7 +63,7 @@ def _others(app: App, model: str) -> dict[str, Any]:
     standing = Follower(app.store, model).standing()
     going = under_way(standing)
     if going is None:
-        return {"model": model, "release": None, "stages": [], "longest": None, "problem": ""}
+        return {"model": model, "release": None, "stages": [], "longest": None, "problem": "", "guard": []}
     return _under_way(standing, going, app.store.sleepers(model))
 
 
@@ -68,7 +73,8 @@ def _under_way(standing: Standing, going: UnderWay, sleepers: dict[str, datetime
         for at, said in enumerate(_lines(standing, going.plan))
     ]
     told = {"model": standing.history.model, "release": release_view(standing, sleepers), "stages": lines}
-    return told | {"longest": _longest(going.plan.stages), "problem": ""}
+    guard = promise_of(going.plan.guard) if going.plan.guard else []
+    return told | {"longest": _longest(going.plan.stages), "problem": "", "guard": guard}
 
 
 def release_view(standing: Standing, sleepers: dict[str, datetime]) -> dict[str, Any] | None:
@@ -104,6 +110,19 @@ def skipped(app: App, going: UnderWay) -> tuple[str, str]:
 
 
 AT_ONCE, MANY_YEARS = 1, 9000  # what a person wrote to goes on at once; what waits for a person wakes never
+
+
+def _promised(app: App, standing: Standing, stages: tuple[Stage, ...]) -> list[str]:
+    """What the guard of the next release promises, and how soon it finds a model with many more errors."""
+    guard, usual = prepared(app.spec, app.lake, standing, stages, app.clock.now())
+    if guard is None:
+        return []
+    share = next((stage.share for stage in stages if isinstance(stage, Weight)), None)
+    if share is None or not any(check.of == "errors" and check.on != "same" for check in guard.checks):
+        return promise_of(guard)
+    level = max(usual.get("errors", 0.0), FEWEST_ERRORS)
+    power = power_of(guard, Traffic("errors", level, share=share), MORE_ERRORS)
+    return [*promise_of(guard), *([f"at {share * 100:.10g}% of the traffic: {power.said}"] if power else [])]
 
 
 def _steered(going: UnderWay) -> str | None:

@@ -140,6 +140,8 @@ def plan(told: dict[str, Any]) -> None:
         line(f"{number:>3}  {marks[stage['state']]}  {stage['said']}")
     for said in _released(going) if going else ():
         line(said)
+    for said in told["guard"]:
+        line(f"  the guard: {said}")
     if told["problem"]:
         line(f"but: {told['problem']}")
 

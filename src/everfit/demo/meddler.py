@@ -16,10 +16,10 @@ from datetime import datetime
 from typing import Protocol
 
 from everfit.demo.flights import PARAMETERS
-from everfit.facts import ReleasePlanned, RenewEnded
+from everfit.facts import ReleasePlanned, RenewBegan, RenewEnded
 from everfit.standing import Kept, Standing, Story
 
-DAYS = 21  # before the end: time enough for all of it
+DAYS = 48  # before the end: all of it is over before the last faults of the year, which stop every training
 GREEDY = {**PARAMETERS, "learning_rate": 1.0, "max_iter": 200, "max_leaf_nodes": 63, "min_samples_leaf": 5}
 EDIT = ", ".join(f"{name}: {value}" for name, value in GREEDY.items() if PARAMETERS[name] != value)
 
@@ -41,7 +41,7 @@ class Meddler:
     terminal: Terminal
     since: datetime
     say: Callable[[str], None]
-    known: frozenset[str] | None = None  # models that were there before; None: nothing was done yet
+    known: frozenset[str] | None = None  # runs that were there before; None: nothing was done yet
     done: int = 0  # steps
 
     def after_day(self, now: datetime, standing: Standing) -> None:
@@ -57,9 +57,14 @@ class Meddler:
         found = [story for story, plan in plans if mine and plan and plan.candidate == mine.candidate.id]
         return found[-1] if found else None
 
+    def _run(self, standing: Standing) -> Story | None:
+        known = standing.stories if self.known is None else self.known
+        new = (story for run, story in standing.stories.items() if run not in known)
+        return next((story for story in new if story.find(RenewBegan)), None)
+
     def _mine(self, standing: Standing) -> Kept | None:
-        known = standing.bench if self.known is None else self.known
-        return next((kept for kept in standing.bench.values() if kept.candidate.id not in known), None)
+        run = self._run(standing)
+        return next((kept for kept in standing.bench.values() if run and kept.run == run.run), None)
 
     def _type(self, *words: str) -> bool:
         self.say(f"  $ everfit {shlex.join(words)}")
@@ -68,17 +73,18 @@ class Meddler:
 
     # ---- the steps ---------------------------------------------------------------------------------------------------
     def _train(self, standing: Standing) -> bool:
-        self.known = frozenset(standing.bench)
+        self.known = frozenset(standing.stories)
         self.say(f"  somebody writes into everfit.yaml: {EDIT}; and starts `everfit up` again")
         self.terminal.restart(GREEDY)
         return self._type("retrain", "--why", "it should fit the training rows better")
 
     def _put_back(self, standing: Standing) -> bool:
-        mine = self._mine(standing)
-        ended = standing.stories[mine.run].find(RenewEnded) if mine else None
-        if mine is None or ended is None:
+        run, mine = self._run(standing), self._mine(standing)
+        ended = run.find(RenewEnded) if run else None
+        if ended is None:
             return False
-        self.say(f"  version {mine.version} is {ended.outcome.replace('_', ' ')}; everfit.yaml is put back")
+        what = f"version {mine.version}" if mine else "the run"
+        self.say(f"  {what} is {ended.outcome.replace('_', ' ')}; everfit.yaml is put back")
         self.terminal.restart(PARAMETERS)
         return True
 

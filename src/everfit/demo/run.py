@@ -38,6 +38,7 @@ from everfit.standing import Standing, Story
 BEGIN = datetime(2013, 2, 1, 5, tzinfo=UTC)  # midnight in New York
 WHOLE_YEAR = 334
 WEEKLY = f"weekly_{stage.WEEKLY_DAYS}d"  # how the rival calls itself
+SETTLED = timedelta(days=10)  # in which the first champion serves undisturbed
 RIVALS = ("everfit", "never", "weekly")
 
 
@@ -82,7 +83,7 @@ def run(folder: Path, *, days: int, json_file: Path | None) -> None:
         follower = app.follower()
         _first_champion(playing, client, flights, follower, progress)
         with stage.rivals(folder, flights, (BEGIN, until)) as rivals:
-            meddler = Meddler(playing, until - timedelta(days=MEDDLING), progress.say)
+            meddler = Meddler(playing, max(until - timedelta(days=MEDDLING), BEGIN + SETTLED), progress.say)
 
             def after_day(now: datetime) -> None:
                 for entry in follower.news():

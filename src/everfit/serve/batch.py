@@ -336,6 +336,7 @@ class Scorer:
                 self._counts.scored(now.face.version, VARIANT, len(pairs), rest, took)
             for (call, lent), scores in zip(pairs, found, strict=True):
                 if isinstance(scores, ModelUnusable):
+                    self._note(lent.missed())  # the champion's failure does not hide the challenger's
                     self._alone(replace(call, lent=None), now, lends=False)  # keeps the rows that the model failed on
                     continue
                 answered, parts = lent.finished(scores, took, ticks() - call.began)
@@ -368,6 +369,12 @@ class Scorer:
         else:
             self._deliver(results)
             self._copy(copy)
+
+    def _note(self, parts: Sequence[Batch | Portion]) -> None:
+        """Log what no answer waits for."""
+        with contextlib.suppress(EverfitError):  # what the request itself is told says why
+            if parts:
+                self._log.put(*parts, held=False)
 
     def _deliver_safe(self, safe: Future[int], results: list[Result], copy: _Copy | None) -> None:
         self._deliver(after(safe, results))

@@ -91,14 +91,14 @@ class Lent:
             mine = self.body.take(answered)
             latency = 1000 * (self.before + self.said.scored)
             parts.append(mine.part(scores, self.rival.face, VARIANT, [latency] * len(answered)))
-        return _together(self.body.ids, sides), [*parts, *self._missed()]
+        return _together(self.body.ids, sides), [*parts, *self.missed()]
 
     def _answered(self) -> list[int]:
         if self.said is None or self.said.scores is None:
             return []
         return [place for place, why in zip(self.places, self.said.failed, strict=True) if why is None]
 
-    def _missed(self) -> list[Batch]:
+    def missed(self) -> list[Batch]:
         """The shadow table's rows for what the challenger failed on, if it is to blame."""
         said = self.said
         if said is None:

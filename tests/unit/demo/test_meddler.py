@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from everfit.demo.flights import PARAMETERS
 from everfit.demo.meddler import GREEDY, Meddler
-from everfit.facts import Fact, ReleaseEnded, ReleasePlanned
+from everfit.facts import Fact, ReleaseEnded, ReleasePlanned, RenewEnded
 from everfit.fold import fold
 from tests.unit.builders import START, chained, going_live, training
 
@@ -78,3 +78,12 @@ def test_the_bad_model_is_trained_and_recalled_all_the_same() -> None:
 def test_nothing_is_said_of_a_model_that_was_never_trained() -> None:
     days = Days([("renew-1", training(1)), ("release-1", going_live(1))])
     assert days.meddler.story(fold(chained(*days.stories))) is None
+
+
+def test_the_spec_is_put_back_although_the_run_was_blocked() -> None:
+    days = Days([("renew-1", training(1)), ("release-1", going_live(1))])
+    days.after()
+    blocked: list[Fact] = [*training(2)[:3], RenewEnded("blocked", "a column is null")]
+    assert days.after(("renew-2", blocked)) == ["as before"]
+    assert days.said[-1] == "  the run is blocked; everfit.yaml is put back"
+    assert days.after() == []

@@ -283,6 +283,8 @@ def test_a_row_that_both_models_fail_on_is_refused_and_spoils_no_other(tmp_path:
     assert isinstance(poisoned, ModelUnusable)
     assert good.scores == [0.25]
     assert bench.rows(Table.REFUSED)["_reason"].to_list() == [FAILED]
+    shadow = bench.rows(Table.SHADOW).sort("_id")
+    assert shadow.select("_id", "_failed").rows() == sorted((name, "error") for name in THEIRS[:2])
 
 
 def test_a_client_that_names_the_version_is_answered_by_it(tmp_path: Path) -> None:
