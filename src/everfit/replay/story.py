@@ -14,7 +14,7 @@ from typing import Protocol
 
 from everfit.decide.decision import Decision, Reason, Wait
 from everfit.detect.signal import Reading, Signal
-from everfit.facts import Judged, RenewBegan, WentLive
+from everfit.facts import Judged, RecallBegan, ReleaseEnded, ReleasePlanned, RenewBegan, WentLive
 from everfit.observe.window import Span
 from everfit.replay.told import (
     CandidateLine,
@@ -25,6 +25,7 @@ from everfit.replay.told import (
     Figure,
     Point,
     ReportStory,
+    TakenBack,
 )
 from everfit.spec import Spec
 from everfit.standing import Kept, Standing
@@ -88,6 +89,7 @@ def story_from(
         daily=daily,
         rivals={name: dict(result.daily) for name, result in results.items() if name != OURS},
         champions=tuple(_champions(standing, daily, metric)),
+        taken_back=tuple(_taken_back(standing)),
         decisions=tuple(_decisions(standing)),
         drift=_drift(standing),
         candidates=tuple(_candidates(standing)),
@@ -163,6 +165,18 @@ def _why_live(standing: Standing, fact: WentLive, kept: Kept) -> str:
 def _proven(kept: Kept, metric: str) -> float | None:
     levels = kept.verdict.evidence.candidate_levels if kept.verdict else {}
     return kept.per_window.get(metric, levels.get(metric))
+
+
+def _taken_back(standing: Standing) -> Iterator[TakenBack]:
+    """Releases that did not end with their model serving, in order."""
+    for story in standing.stories.values():
+        plan, ended, at = story.find(ReleasePlanned), story.find(ReleaseEnded), story.when(ReleaseEnded)
+        if plan is None or ended is None or at is None or ended.outcome == "live":
+            continue
+        cause = standing.stories.get(plan.cause)
+        recalled = cause.find(RecallBegan) if cause else None
+        wanted = _sentences(recalled.because) if recalled else "it was proven better"
+        yield TakenBack(plan.version, at, ended.outcome, wanted, ended.said)
 
 
 def _candidates(standing: Standing) -> Iterator[CandidateLine]:

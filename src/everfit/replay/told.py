@@ -72,6 +72,17 @@ class CandidateLine:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenBack:
+    """A release that ended before its model served, or took it back after."""
+
+    version: int
+    at: datetime
+    outcome: str  # rolled_back, aborted, refused, failed
+    wanted: str  # by whose word it was released
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class DriftMap:
     """Debiased PSI of columns against the reference of the champion of the day."""
 
@@ -102,6 +113,7 @@ class ReportStory:
     daily: tuple[Point, ...] = ()
     rivals: Mapping[str, Mapping[date, float]] = field(default_factory=dict)
     champions: tuple[ChampionLine, ...] = ()
+    taken_back: tuple[TakenBack, ...] = ()
     decisions: tuple[DecisionLine, ...] = ()
     drift: DriftMap | None = None
     candidates: tuple[CandidateLine, ...] = ()

@@ -125,7 +125,9 @@ class Scorer:
             self._counts.overloaded()
             raise Unavailable("too many requests wait for the model; come again a little later")
         call = Call(ask, asyncio.get_running_loop().create_future(), began, version)
-        while self._asked and self._asked[0][1].done():  # else every answer lives long enough to cost a whole collection
+        while (
+            self._asked and self._asked[0][1].done()
+        ):  # else every answer lives long enough to cost a whole collection
             self._asked.popleft()
         self._asked.append((began, call.answer))
         self._queue.put(call)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import pytest
 
 from everfit.decide.decision import Reason, Retrain, Wait
 from everfit.detect.signal import Alarm, Signal
-from everfit.facts import Decided, Fact, WindowClosed, WindowMatured
+from everfit.facts import Decided, Fact, RecallBegan, ReleaseEnded, ReleasePlanned, WindowClosed, WindowMatured
 from everfit.fold import fold
 from everfit.replay.report import render
 from everfit.replay.story import story_from
@@ -81,6 +81,23 @@ def test_champions_are_told_with_why_they_came() -> None:
 def test_a_champion_that_came_back_says_so() -> None:
     back = fold(chained(*entries(), ("release-back", going_live(1, 2, back=True))))
     assert story_from(SPEC, back).champions[-1].reason == "rolled back: because"
+
+
+def test_a_release_that_was_taken_back_is_told_with_whose_word_it_was() -> None:
+    bad = candidate(3).id
+    word = Reason("recalled", None, None, "anna recalls version 3", "e", "a person")
+    recalled = RecallBegan(bad, candidate(2).id, 0, 0, 0.0, 0.0, (word,), by="anna")
+    plan, published = going_live(3, 2)[:2]
+    assert isinstance(plan, ReleasePlanned)
+    forced = replace(plan, cause="recall-1", by="anna")
+    over = ReleaseEnded("rolled_back", "worse on the same rows")
+    more: list[tuple[str, list[Fact]]] = [("recall-1", [recalled]), ("release-3", [forced, published, over])]
+    story = story_from(SPEC, fold(chained(*entries(), *more)))
+    assert [(each.version, each.outcome, each.wanted, each.said) for each in story.taken_back] == [
+        (3, "rolled_back", "anna recalls version 3", "worse on the same rows")
+    ]
+    assert "worse on the same rows" in render(story)
+    assert story_from(SPEC, STANDING).taken_back == ()
 
 
 def test_candidates_are_told_whatever_became_of_them() -> None:
