@@ -82,9 +82,11 @@ def promise_of(options: Guarding) -> list[str]:
     """What the guard promises and asks for, one line each, for `everfit plan`.
 
     >>> from everfit.rollout.checks import Check
-    >>> print(*promise_of(Guarding(checks=(Check(of="errors"), Check(of="loss", slices=True)))), sep="\\n")
+    >>> checks = (Check(of="errors"), Check(of="latency"), Check(of="loss", slices=True))
+    >>> print(*promise_of(Guarding(checks=checks)), sep="\\n")
     a challenger that is no worse than allowed is rolled back in at most 1% of releases, over all checks and looks
     errors: at most 0.5 points over the champion; 200 rows at least per step
+    latency: at most 10% and 5ms over the champion; 200 rows at least per step
     loss: at most 2% over the champion, on up to 20 slices too; 200 rows at least per step
     an inconclusive step is extended by up to 1d; then a person is asked
     """
@@ -95,6 +97,7 @@ def promise_of(options: Guarding) -> list[str]:
         slices = f", on up to {options.slices_at_most} slices too" if check.slices else ""
         proof = "; proved before it goes on" if check.prove else ""
         more = allowed_text(check).removesuffix(" of it")
+        more += f" and {duration_text(check.slack)}" if check.of == "latency" and check.slack else ""
         rows = f"{check.at_least:,} rows at least per step"
         told.append(f"{check.of}: at most {more} over the champion{slices}; {rows}{proof}")
     then = {"ask": "a person is asked", "abort": "it is rolled back", "promote": "it goes on, if there was traffic"}
